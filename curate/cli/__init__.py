@@ -1,0 +1,1 @@
+"""The command line: verbs on things, tables for people, --json for programs."""

@@ -1,0 +1,123 @@
+"""The demo: curate the sample data from answers to export by the very commands a user would type."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+from curate.errors import UsageError
+from curate.packaged import find_recipe, samples_folder
+from curate.store.versions import Version, Versions, read_version
+
+MARKER = ".curate-demo"
+
+
+class Judged(NamedTuple):
+    """Pairs held against the truth that no step reads."""
+
+    pairs: int
+    wrong: int
+    """Pairs whose chosen side is truly the worse one."""
+
+
+def play(folder: Path) -> None:
+    """Play every act into `folder`, which is made anew if an earlier demo made it."""
+    _make_anew(folder)
+    began = time.perf_counter()
+    store, recipe = folder / "store", folder / "demo.yaml"
+    recipe.write_bytes(find_recipe("demo").read_bytes())
+    _say(
+        "The data: 806 answers by five pretended writers to 152 prompts, written for this project. Each answer came with a "
+        "rating from 1 to 10; 12 % of the ratings are planted wrong, and 40 answers are near-repeats of another. "
+        "No model is called and nothing is downloaded: maths, choices, patterns and JSON are verified by reading the answers."
+    )
+    _type("Run the recipe: a version comes out.", "run", recipe, "--store", store)
+    version = Versions(store).find("demo")
+    _type("Look at three of its pairs.", "show", version, "-n", "3", "--seed", "2", "--store", store)
+    _type("Where did all the answers go?", "show", version, "--funnel", "--store", store)
+    _judge(version)
+    dropped = next(_ids(version, "dropped/pairs", "consistency"))
+    _type("Why was this pair dropped?", "why", version, dropped[:12], "--store", store)
+    _type("Export it for TRL's DPOTrainer.", "export", version, "--to", "trl-dpo", "--out", folder / "demo-trl-dpo", "--store", store)
+    _type(
+        "Ask for clearer pairs: one threshold up. Steps before it are not run again.",
+        *("run", recipe, "--set", "margin.min=5", "--store", store),
+    )
+    _type("What did that change?", "diff", "demo@v1", "demo@v2", "--store", store)
+    page = folder / "report.html"
+    _type("All of it on one page.", "report", "demo@v2", "--out", page, "--store", store)
+    _say(f"That took {time.perf_counter() - began:.1f} s. Open {page.absolute()} in a browser.")
+    _say("Your own file next:   curate init --data FILE   writes a recipe for it;   curate run curate.yaml   runs it.")
+
+
+def _make_anew(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise UsageError(f"{folder} is not empty and no demo made it; name another folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+
+
+def _say(text: str) -> None:
+    typer.echo("")
+    typer.echo("\n".join(_wrapped(text)))
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width=110, break_long_words=False, break_on_hyphens=False)
+
+
+def _type(what_for: str, *words: object) -> None:
+    """Show a command and run it."""
+    import shlex
+
+    from curate.cli.main import app
+
+    arguments = [str(word) for word in words]
+    typer.echo("")
+    typer.echo(f"# {what_for}")
+    typer.echo(f"$ curate {shlex.join(arguments)}")
+    app(arguments, standalone_mode=False)
+
+
+def _ids(version: Version, table: str, by: str) -> Iterator[str]:
+    for batch in read_version(version, table, ["pair_id", "dropped_by"]):
+        for row in batch.to_pylist():
+            if row["dropped_by"] == by:
+                yield row["pair_id"]
+
+
+def _judge(version: Version) -> None:
+    """Hold the pairs against the planted truth and say what was found."""
+    truth = {}
+    for line in (samples_folder() / "truth.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        truth[row["id"]] = row["rating"]
+    names = {}
+    for table in ("responses", "dropped/responses"):
+        for batch in read_version(version, table, ["response_id", "meta"]):
+            names |= {row["response_id"]: json.loads(row["meta"])["id"] for row in batch.to_pylist()}
+    kept, dropped = (_held_against(version, table, truth, names) for table in ("pairs", "dropped/pairs"))
+    _say(
+        f"Held against the planted truth, which no step reads: of {kept.pairs + dropped.pairs} pairs made from the ratings, "
+        f"{kept.wrong + dropped.wrong} prefer the truly worse answer. The checks dropped {dropped.wrong} of those "
+        f"(and {dropped.pairs - dropped.wrong} pairs that were right but too close or refused by a check); "
+        f"{kept.wrong} wrong ones are left among {kept.pairs}."
+    )
+
+
+def _held_against(version: Version, table: str, truth: dict[str, int], names: dict[str, str]) -> Judged:
+    """Each pair once: a relabelled pair appears twice, once for each goal."""
+    seen = {}
+    for batch in read_version(version, table, ["chosen_id", "rejected_id", "origin"]):
+        for row in batch.to_pylist():
+            if row["origin"] != "goal_rejected":
+                seen[row["chosen_id"], row["rejected_id"]] = truth[names[row["chosen_id"]]] < truth[names[row["rejected_id"]]]
+    return Judged(len(seen), sum(seen.values()))

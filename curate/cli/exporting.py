@@ -1,0 +1,80 @@
+"""The export command."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from curate.cli.common import JsonOption, Reference, StoreOption, print_json, store_root
+
+if TYPE_CHECKING:
+    from curate.export import Exported
+    from curate.export.check import Report
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to the application."""
+    app.command(epilog="Example: curate export helpful-en@v3 --to trl-dpo --check")(export)
+
+
+def export(
+    reference: Reference,
+    to: Annotated[str, typer.Option("--to", help="trl-dpo, trl-kto, trl-reward, trl-sft, parquet or jsonl.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to make; else NAME-vN-FORMAT here.", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in that folder.")] = False,
+    by: Annotated[str | None, typer.Option(metavar="RATER[:ASPECT]", help="trl-kto: the score that decides a label.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="trl-kto: the lowest score of a good response.")] = None,
+    goal: Annotated[str, typer.Option(metavar="system|user|none", help="Where a goal is put into words.")] = "system",
+    skip: Annotated[list[str] | None, typer.Option(metavar="identical", help="Leave such pairs out; may be repeated.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Leave out what the format cannot carry; repeatable.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Prove that the trainer's own code loads it.")] = False,
+    tokenizer: Annotated[str | None, typer.Option(metavar="FOLDER", help="--check: tokenizer with a chat template.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="--check: count rows over so many tokens.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write training files from a version, and with --check prove that they load."""
+    from curate.errors import UsageError
+    from curate.export import export as write
+    from curate.export.check import check as prove
+    from curate.store.versions import Versions
+
+    if not check and (tokenizer or max_length):
+        raise UsageError("--tokenizer and --max-length belong to --check")
+    version = Versions(store_root(store)).find(reference)
+    options = {"by": by, "threshold": threshold, "goal": goal, "skip": tuple(skip or ()), "drop": tuple(drop or ())}
+    done = write(version, to, out, force, **options)
+    report = prove(done.path, tokenizer, max_length) if check else None
+    if as_json:
+        print_json(done.note | {"path": str(done.path), "check": report.to_json() if report else None})
+    else:
+        _say(done)
+        if report:
+            _say_check(report)
+    if report and not report.passed:
+        raise typer.Exit(1)
+
+
+def _say(done: "Exported") -> None:
+    rows = ", ".join(f"{split} {count:,}" for split, count in done.rows.items())
+    typer.echo(f"wrote {done.path}: {rows}, from {done.note['version']} as {done.form.name}")
+    for what in ("left_out", "counts"):
+        if done.note[what]:
+            told = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in done.note[what].items())
+            typer.echo(f"{what.replace('_', ' ')}: {told}")
+    typer.echo(f"\nLoad it ({done.form.trainer}, {done.form.tested}):")
+    typer.echo("\n".join(f"    {line}" for line in done.how_to_load.splitlines()) + "\n")
+
+
+def _say_check(report: "Report") -> None:
+    for split, found in report.splits.items():
+        lengths = f", longest prompt {found.longest_prompt:,}, longest {found.longest:,} tokens" if found.longest else ""
+        typer.echo(f"checked {split}: {found.rows:,} rows{lengths}")
+    for line in report.notes:
+        typer.echo(f"note: {line}")
+    for line in report.problems:
+        typer.echo(f"problem: {line}")
+    with_trl = f" with TRL {report.trl}, tokenizer {report.tokenizer}" if report.trl else ""
+    typer.echo(f"check {'passed' if report.passed else 'failed'}{with_trl}")

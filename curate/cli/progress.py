@@ -1,0 +1,115 @@
+"""Tell a person how a run goes: a live bar on a terminal, plain lines elsewhere."""
+
+import time
+from typing import TYPE_CHECKING
+
+from curate.cli.common import console
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from curate.publish.version import Stage
+
+LINE_SECONDS = 10.0  # a plain line at most this often, so that a log stays readable
+
+
+def stage_line(stage: "Stage", seconds: float, reused: bool) -> str:
+    """One step in one line: rows in, kept, made, dropped and why, and how long it took."""
+    counts = stage.counts
+    parts = [f"{counts['rows_in']:>9,} in", f"{counts['kept']:>9,} kept"]
+    parts.append(f"{counts['made']:>9,} made" if counts["made"] is not None else " " * 14)
+    parts.append("   done before" if reused else f"{seconds:>8.1f} s    ")
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts["dropped"].items())
+    return f"{stage.name:<18} {' '.join(parts)}" + (f"   dropped: {dropped}" if dropped else "")
+
+
+def left(done: int, total: int | None, seconds: float) -> str:
+    """Rows so far, rate and time left, as text."""
+    rate = done / seconds if seconds > 0 else 0.0
+    text = f"{done:,}" + (f" of {total:,}" if total else "") + f" rows, {rate:,.0f} rows/s"
+    return text + (f", {max(total - done, 0) / rate:.0f} s left" if total and rate else "")
+
+
+class Lines:
+    """Plain lines for logs and pipes."""
+
+    def __init__(self) -> None:
+        self.console = console(stderr=True)
+        self.step, self.total, self.done = "", 0, 0
+        self.began = self.spoke = time.monotonic()
+
+    def started(self, step: str, rows: int | None) -> None:
+        """A step begins."""
+        self.step, self.total, self.done = step, rows or 0, 0
+        self.began = self.spoke = time.monotonic()
+
+    def advanced(self, rows: int) -> None:
+        """Rows are done; say so now and then."""
+        self.done += rows
+        now = time.monotonic()
+        if now - self.spoke >= LINE_SECONDS:
+            self.spoke = now
+            self.console.print(f"{self.step}: {left(self.done, self.total, now - self.began)}", soft_wrap=True)
+
+    def finished(self, stage: "Stage", seconds: float, reused: bool) -> None:
+        """A step is done."""
+        self.console.print(stage_line(stage, seconds, reused), soft_wrap=True)
+
+    def said(self, text: str) -> None:
+        """Something worth knowing."""
+        self.console.print(text, soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing to put away."""
+
+
+class Bar(Lines):
+    """A live bar above the finished steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.progress: Progress = Progress(
+            TextColumn("{task.description:<18}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[left]}", markup=False),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.progress.start()
+        self.task: TaskID | None = None
+
+    def started(self, step: str, rows: int | None) -> None:
+        """A step begins: a fresh bar."""
+        super().started(step, rows)
+        self._clear()
+        self.task = self.progress.add_task(step, total=rows, left="")
+
+    def advanced(self, rows: int) -> None:
+        """Move the bar."""
+        self.done += rows
+        if self.task is not None:
+            text = left(self.done, self.total, time.monotonic() - self.began)
+            self.progress.update(self.task, completed=self.done, left=text)
+
+    def finished(self, stage: "Stage", seconds: float, reused: bool) -> None:
+        """A step is done: its line takes the bar's place."""
+        self._clear()
+        super().finished(stage, seconds, reused)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        self._clear()
+        self.progress.stop()
+
+    def _clear(self) -> None:
+        if self.task is not None:
+            self.progress.remove_task(self.task)
+            self.task = None
+
+
+def watcher() -> Lines:
+    """A live bar where somebody watches a terminal, plain lines otherwise."""
+    return Bar() if console(stderr=True).is_terminal else Lines()

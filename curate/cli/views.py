@@ -1,0 +1,306 @@
+"""How versions, rows, differences and stories are printed for people.
+
+Texts come from data: control characters and turns of direction are made visible, and nothing in them is markup.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from curate.publish.wording import messages_text, number, one_line, plural, share, short_id, shorten, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from curate.publish.diff import Diff, Example
+    from curate.publish.show import Moved, Rethreshold, Shown
+    from curate.publish.why import Why
+    from curate.store.versions import Version
+
+TEXT_CHARACTERS = 1_200
+BAR = 24  # characters of the longest bar of a funnel
+SIDE_BY_SIDE = 100  # columns a terminal needs for two texts beside each other
+COLOURS = {"chosen": "green", "rejected": "red", "response": "blue"}
+DID = {"came": "dim", "saw": "", "scored": "cyan", "made": "blue", "dropped": "red", "unseen": "dim", "ended": "bold"}
+
+
+def print_versions(console: "Console", versions: Sequence["Version"], tags: Mapping[str, Mapping[str, int]] | None = None) -> None:
+    """A line for each version, in the order given. tags: of each dataset, the version number by tag."""
+    from rich.text import Text
+
+    if not versions:
+        console.print("no versions yet; `curate run RECIPE` publishes one")
+        return
+    table = _table("version", ">rows", "rows are", ">dropped", "splits", "made", "tags")
+    for version in versions:
+        manifest = version.manifest
+        splits = manifest["splits"]
+        dropped = sum(sum(step["dropped"].values()) for step in manifest["steps"])
+        told = ", ".join(f"{name} {rows:,}" for name, rows in sorted(splits.items())) if len(splits) > 1 else ""
+        named = sorted(tag for tag, at in ((tags or {}).get(version.name) or {}).items() if at == version.number)
+        made = str(version.run.get("started", ""))[:16].replace("T", " ")
+        rows = f"{sum(splits.values()):,}"
+        table.add_row(Text(str(version), "bold"), rows, manifest["grain"], f"{dropped:,}", told, made, ", ".join(named))
+    console.print(table)
+
+
+# -- rows
+
+
+def print_pairs(console: "Console", shown: "Shown", limit: int = TEXT_CHARACTERS) -> None:
+    """Rows as a person reads them: pairs side by side where the terminal is wide enough. limit: characters of a text."""
+    from rich.text import Text
+
+    for row in shown.rows:
+        console.print(render_row(row, console.width, limit))
+        console.print()
+    matched = "" if shown.matched == shown.total else f" of {shown.matched:,} that match"
+    console.print(Text(f"{plural(len(shown.rows), 'row')}{matched} of {shown.total:,} in {shown.version} {shown.table}", "dim"))
+
+
+def render_row(row: Mapping[str, Any], width: int = 140, limit: int = TEXT_CHARACTERS) -> "RenderableType":
+    """One row of any table, whatever columns were asked for."""
+    from rich.console import Group
+    from rich.rule import Rule
+
+    sides = [side for side in ("chosen", "rejected", "response") if side in row]
+    if not sides and "prompt" not in row:
+        return _plain_row(row)
+    parts: list[RenderableType] = [Rule(_title(row), align="left", style="dim")]
+    if "prompt" in row:
+        parts.append(_labelled("prompt", row["prompt"], "bold", limit))
+    panels = [_labelled(_side_title(row, side), row[side], COLOURS[side], limit) for side in sides]
+    if len(panels) == 2 and width >= SIDE_BY_SIDE:
+        table = _grid(2)
+        table.add_row(*panels)
+        panels = [table]
+    return Group(*parts, *panels)
+
+
+def _grid(columns: int) -> Any:
+    from rich.table import Table
+
+    table = Table.grid(expand=True, padding=(0, 2))
+    for _ in range(columns):
+        table.add_column(ratio=1, overflow="fold")
+    return table
+
+
+def _labelled(label: str, value: Any, style: str, limit: int) -> "RenderableType":
+    from rich.text import Text
+
+    text = value if isinstance(value, str) or value is None else messages_text(value)
+    body = Text("(no text)", "dim") if text is None else Text(visible(shorten(text, limit)))
+    return Text.assemble((label, style), "\n", body, overflow="fold")
+
+
+def _title(row: Mapping[str, Any]) -> Any:
+    from rich.text import Text
+
+    row_id = next((row[name] for name in ("pair_id", "response_id", "prompt_id") if row.get(name)), None)
+    facts = [f"row {row['row']}"] if row.get("row") is not None else []
+    facts += [f"{name} {_value(row[name])}" for name in ("margin", "goal", "weight", "label_prob", "split") if row.get(name) is not None]
+    if row.get("dropped_by"):
+        facts.append(f"dropped by {row['dropped_by']}: {row.get('reason')} {number(row.get('value'))}")
+    return Text(one_line(" · ".join([short_id(row_id), *facts]), 120), "default")
+
+
+def _side_title(row: Mapping[str, Any], side: str) -> str:
+    column, model = ("scores", "model") if side == "response" else (f"{side}_scores", f"{side}_model")
+    scores = [(entry["rater"], entry["aspect"], entry["value"]) for entry in row.get(column) or ()]
+    told = [f"{rater}{f' {aspect}' if aspect else ''} {number(value)}" for rater, aspect, value in scores]
+    return one_line(" · ".join([side, *([row[model]] if row.get(model) else []), *told]), 160)
+
+
+def _plain_row(row: Mapping[str, Any]) -> "RenderableType":
+    table = _table("", "")
+    table.show_header = False
+    for name, value in row.items():
+        table.add_row(name, _value(value))
+    return table
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return one_line(messages_text(value) if value and "role" in value[0] else str(value), 200)
+    return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else one_line(str(value), 200)
+
+
+# -- the funnel, and another threshold
+
+
+def print_funnel(console: "Console", version: "Version") -> None:
+    """What each step kept, dropped and made."""
+    from curate.publish.figures import steps_of
+
+    table = _table("step", "rows are", ">rows in", ">kept", ">share", "", "dropped", "made")
+    widest: dict[str, int] = {}
+    for step in steps_of(version.manifest):
+        widest[step.grain] = max(widest.get(step.grain, 1), step.rows_in)
+        kept = round(BAR * step.kept / widest[step.grain])
+        lost = round(BAR * step.rows_in / widest[step.grain]) - kept
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(step.dropped.items(), key=lambda item: -item[1]))
+        made = f"{step.made:,} {step.makes}" if step.made is not None else ""
+        counts = [f"{step.rows_in:,}", f"{step.kept:,}", share(step.kept, step.rows_in)]
+        table.add_row(step.name, step.grain, *counts, "█" * kept + "░" * lost, one_line(reasons, 200), made)
+    console.print(table)
+
+
+def print_rethreshold(console: "Console", moved: "Rethreshold") -> None:
+    """What other thresholds would keep and drop."""
+    from rich.text import Text
+
+    for move in moved.moved:
+        console.print(_moved(move))
+    line = f"{moved.version} would keep {moved.rows_then:,} of its {moved.rows_now:,} {moved.grain}"
+    back = sum(move.returned for move in moved.moved)
+    more = f", and {plural(back, 'row')} would come back" if back else ""
+    console.print(Text(f"{line}{more}. Nothing was changed: `curate run` with --set does it.", "bold"))
+
+
+def _moved(move: "Moved") -> "RenderableType":
+    from rich.text import Text
+
+    lines = [f"{move.step}: {move.measure} {move.keep} {number(move.old)} becomes {move.keep} {number(move.new)}"]
+    lines.append(f"  keeps {move.kept_then:,} of the {move.grain} it saw instead of {move.kept_now:,}")
+    if move.dropped:
+        lines.append(f"  would drop {move.dropped:,}{_nearest(move.dropped_rows)}")
+    if move.dropped and move.product_lost != move.dropped:
+        lines.append(f"  which takes {plural(move.product_lost, 'row')} out of the version")
+    if move.returned:
+        later = f"; they would go on to: {', '.join(move.later)}" if move.later else ""
+        lines.append(f"  would bring back {move.returned:,}{_nearest(move.returned_rows)}{later}")
+    if not move.dropped and not move.returned:
+        lines.append("  changes nothing")
+    if move.unmeasured:
+        lines.append(f"  {plural(move.unmeasured, 'row')} without the measure stay as they are")
+    if move.note:
+        lines.append(f"  note: {move.note}")
+    return Text("\n".join(lines))
+
+
+def _nearest(rows: Sequence[Mapping[str, Any]]) -> str:
+    told = ", ".join(f"{short_id(row['id'])} ({number(row['value'])})" for row in rows[:3])
+    return f", nearest: {told}" if told else ""
+
+
+# -- differences
+
+
+def print_diff(console: "Console", found: "Diff") -> None:
+    """What changed: rows, steps, recipe, and a few examples."""
+    from rich.text import Text
+
+    console.print(Text(f"{found.before} → {found.after}: {found.rows[0]:,} → {found.rows[1]:,} {found.grain}", "bold"))
+    if found.same_content:
+        console.print("the data files are the same, byte for byte")
+    table = _table("", ">")
+    table.show_header = False
+    kinds = ("added", "removed", *(("flipped",) if found.grain == "pairs" else ()), "changed", "unchanged")
+    for kind in kinds:
+        table.add_row(kind, f"{getattr(found, kind):,}")
+    console.print(table)
+    for lines in (_changed_columns(found), _recipe_lines(found), _step_lines(found)):
+        if lines:
+            console.print()
+            console.print(Text("\n").join(lines))
+    _print_examples(console, found)
+
+
+def _changed_columns(found: "Diff") -> list[Any]:
+    from rich.text import Text
+
+    lines = [f"changed: {', '.join(f'{name} in {count:,}' for name, count in found.changed_columns.items())}"]
+    lines = lines if found.changed_columns else []
+    lines += [f"new score columns: {', '.join(found.new_scores)}"] if found.new_scores else []
+    lines += [f"score columns gone: {', '.join(found.gone_scores)}"] if found.gone_scores else []
+    return [Text(line) for line in lines]
+
+
+def _recipe_lines(found: "Diff") -> list[Any]:
+    from rich.text import Text
+
+    lines = [Text(f"source: its rows {'changed' if found.source_changed else 'are the same'}")]
+    lines += [Text(visible(str(change)), "yellow") for change in found.parameters]
+    colours = {"+": "green", "-": "red"}
+    body = found.recipe[2:]
+    return lines + [Text(visible(line), colours.get(line[:1], "dim")) for line in body] + ([] if body else [Text("recipe: the same")])
+
+
+def _step_lines(found: "Diff") -> list[Any]:
+    from rich.text import Text
+
+    lines = []
+    for change in found.steps:
+        before, after = change.before, change.after
+        if before is None or after is None:
+            step, word = (after, "new step") if after is not None else (before, "step gone")
+            lines.append(Text(f"{change.name}: {word}, kept {step.kept:,} of {step.rows_in:,} {step.grain}" if step else ""))
+            continue
+        kept = f"{change.name}: kept {before.kept:,} of {before.rows_in:,} → {after.kept:,} of {after.rows_in:,} {after.grain}"
+        reasons = "".join(f"; {reason} {old:,} → {new:,}" for reason, old, new in change.dropped())
+        lines.append(Text(one_line(kept + reasons, 300)))
+    return lines
+
+
+def _print_examples(console: "Console", found: "Diff") -> None:
+    from rich.text import Text
+
+    for kind, examples in found.examples.items():
+        if examples:
+            console.print()
+            console.print(Text(f"{kind}, {len(examples)} of {getattr(found, kind):,}", "bold"))
+        for example in examples:
+            console.print(_example(example))
+
+
+def _example(example: "Example") -> "RenderableType":
+    from rich.text import Text
+
+    texts = " / ".join(one_line(text, 60) for text in example.texts)
+    changes = "".join(f"\n    {name}: {_side_value(old)} → {_side_value(new)}" for name, old, new in example.changes)
+    return Text.assemble(("  " + short_id(example.id), "cyan"), f"  {one_line(example.prompt, 60)}  {texts}{changes}")
+
+
+def _side_value(value: Any) -> str:
+    return "none" if value is None else _value(value)
+
+
+# -- stories
+
+
+def print_why(console: "Console", story: "Why") -> None:
+    """The story of one row."""
+    from rich.text import Text
+
+    state = ("kept", "green") if story.kept else ("dropped", "red")
+    where = f" in {story.version} {story.table}" + (f", row {story.row}" if story.row is not None else "")
+    console.print(Text.assemble((f"{story.grain[:-1]} {story.id}", "bold"), " ", state, where))
+    console.print(_labelled("prompt", story.prompt, "bold", 400))
+    for side, text in story.texts.items():
+        model = f" · {visible(story.models[side])}" if story.models.get(side) else ""
+        console.print(_labelled(f"{side}{model}", text, COLOURS.get(side, "bold"), 400))
+    console.print()
+    console.print(render_events(story))
+    if story.also:
+        console.print(Text(f"other rows with the same id: {', '.join(story.also)}", "dim"))
+
+
+def render_events(story: "Why") -> "RenderableType":
+    """The events as a table: the step, what it did, and the particulars."""
+    from rich.text import Text
+
+    table = _table("step", "", "what happened")
+    for event in story.events:
+        style = DID[event.did]
+        table.add_row(Text(visible(event.step), style), Text(event.did, style), Text(visible(event.text), style))
+    return table
+
+
+def _table(*columns: str) -> Any:
+    """A table without lines; a title that begins with > is over numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for title in columns:
+        table.add_column(title.removeprefix(">"), justify="right" if title.startswith(">") else "left", overflow="fold")
+    return table

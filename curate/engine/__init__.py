@@ -1,0 +1,1 @@
+"""Where work runs. Engines pass references to shards, never tables."""

@@ -1,0 +1,318 @@
+"""Drop rows whose text another row already has, keeping one of each."""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, field_validator, model_validator
+
+from curate import tables
+from curate.errors import StepError
+from curate.operator import DatasetOperator
+from curate.tables import Grain
+
+Text = Literal["prompt", "response", "chosen", "rejected", "pair"]
+Normal = Literal["none", "whitespace", "text"]
+
+DIGEST_BYTES = 16  # 128 bits of sha256, as in the ids: no collision to be expected below 10^18 rows
+DIGEST = pa.binary(DIGEST_BYTES)
+SEPARATOR = "\0"  # no stored text holds one, so joined texts cannot run into each other
+
+DEFAULT_TEXT: dict[Grain, Text] = {"prompts": "prompt", "responses": "response", "pairs": "pair"}
+ROW_ID: dict[Grain, str] = {"prompts": "prompt_id", "responses": "response_id", "pairs": "pair_id"}
+SIDES: dict[Text, tuple[str, ...]] = {
+    "prompt": (),
+    "response": ("response",),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
+    "pair": ("chosen", "rejected"),
+}
+TURNS = {"response": "turns", "chosen": "chosen_turns", "rejected": "rejected_turns"}
+PUNCTUATED = 0x10000  # the basic plane: marks beyond it are rare, and a set with them is searched 20 times slower
+MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
+
+
+class ExactDuplicate(DatasetOperator):
+    """Drop all but one of the rows with the same text.
+
+    Writes `copies` (rows that share the text, itself included) as evidence for every row; null where the row has no
+    text. A dropped row's flag names the kept row. Equal ranks go to the earliest row.
+    """
+
+    takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses", "pairs")
+    runs_on: ClassVar[Literal["thread", "process", "gpu"]] = "process"
+
+    column: Text | None = Field(
+        default=None, description="Text compared; pair: chosen and rejected together. Default by grain: prompt, response, pair."
+    )
+    within: Literal["prompt", "all"] | None = Field(
+        default=None, description="Compare rows of one prompt, or all rows. Default: prompt; all where the text is the prompt."
+    )
+    normalise: bool | Normal = Field(
+        default="none",
+        description="none: the very same characters; whitespace: runs of whitespace count as one space; text (or true): "
+        "also case, compatibility forms (NFKC) and punctuation are ignored, but not what changes a number (1.5, 3-4, -2, 5%).",
+    )
+    keep: Literal["first", "longest", "best"] = Field(
+        default="first", description="Which row stays: the earliest, the one of most characters, or the one scored highest."
+    )
+    by: str | None = Field(
+        default=None, description="keep: best: the rater (or rater:aspect) that ranks; for pairs its gap, chosen minus rejected."
+    )
+
+    @field_validator("normalise")
+    @classmethod
+    def _name_normal(cls, value: bool | Normal) -> Normal:
+        if isinstance(value, bool):
+            return "text" if value else "none"
+        return value
+
+    @model_validator(mode="after")
+    def _check_by(self) -> Self:
+        if (self.keep == "best") != (self.by is not None):
+            raise ValueError("`by` names the rater for `keep: best`; give both or neither")
+        return self
+
+    def reads(self, grain: Grain) -> set[str]:
+        """The compared text, what tells prompts apart, and the rater that ranks."""
+        text = self._text(grain)
+        fields = {ROW_ID[grain], *SIDES[text], *(TURNS[side] for side in SIDES[text])}
+        if text == "prompt" or self._within(text) == "prompt":
+            fields |= {"prompt_id", "images", "tools"}
+        if text == "prompt" and (self.normalise != "none" or self.keep == "longest"):
+            fields.add("prompt")
+        if self.by is not None:
+            rater, aspect = tables.split_rater(self.by)
+            fields |= {f"{column}.{rater}.{aspect or '*'}" for column in _score_columns(grain)}
+        return fields
+
+    def writes(self, grain: Grain) -> set[str]:
+        """The measure and the flags."""
+        return {f"evidence.{self.name}.copies", "flags"}
+
+    def feature_parameters(self) -> dict[str, Any]:
+        """All but the name."""
+        return {field: value for field, value in self.parameters().items() if field != "name"}
+
+    def features(self, table: pa.Table, /) -> pa.Table:
+        """digest: 128 bits that rows with the same text share, null where there is none; rank: the highest stays; id."""
+        grain = _grain_of(table)
+        text = self._text(grain)
+        digests = _digests(self._keys(table, text))
+        rank = pa.array(self._rank(table, grain, text), pa.float32())
+        return pa.table({"digest": pa.array(digests, DIGEST), "rank": rank, "id": table[ROW_ID[grain]]})
+
+    def decide(self, features: pa.Table, /) -> pa.Table:
+        """index and id of the row each one loses to (null for a row that stays), and the copies of its text."""
+        digest = features["digest"].combine_chunks()
+        present = pc.is_valid(digest).to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(present)
+        winner, copies = _winners(_words(digest)[rows], features["rank"].to_numpy()[rows])
+        lost = np.full(len(present), -1, dtype=np.int64)
+        lost[rows] = np.where(winner == np.arange(len(rows)), -1, rows[winner])
+        counts = np.zeros(len(present), dtype=np.int32)
+        counts[rows] = copies
+        index = pa.array(lost, mask=lost < 0)
+        return pa.table({"index": index, "id": features["id"].take(index), "copies": pa.array(counts, mask=~present)})
+
+    def apply(self, table: pa.Table, state: pa.Table, /) -> pa.Table:
+        """`copies` as evidence, and a flag with the id of the kept row on the others."""
+        copies = state["copies"].cast(pa.float32()).to_numpy()
+        dropped = pc.is_valid(state["index"]).to_numpy()
+        flags = tables.add_flags(table, dropped, self.name, "exact_duplicate", copies, state["id"])
+        return pa.table({"evidence": tables.add_evidence(table, copies, self.name, "copies"), "flags": flags})
+
+    def _text(self, grain: Grain) -> Text:
+        return self.column or DEFAULT_TEXT[grain]
+
+    def _within(self, text: Text) -> str:
+        return self.within or ("all" if text == "prompt" else "prompt")
+
+    def _keys(self, table: pa.Table, text: Text) -> Iterable[str | None]:
+        """Per row, what rows must have in common to be copies; None for a row without the text."""
+        missing = [name for name in SIDES[text] if name not in table.column_names]
+        if missing:
+            raise StepError(f"column: {text} needs `{missing[0]}`, which {_grain_of(table)} do not have")
+        normal = _normal_form(self.normalise)
+        sides = [_side_keys(table, side, normal) for side in SIDES[text]]
+        if text == "prompt" and normal is not None:
+            sides = [_with_material(table, _message_keys(table["prompt"], normal))]
+        if self._within(text) == "prompt" or (text == "prompt" and normal is None):
+            sides = [_with_material(table, table["prompt_id"].to_pylist()), *sides]
+        return _joined(sides)
+
+    def _rank(self, table: pa.Table, grain: Grain, text: Text) -> np.ndarray:
+        """The highest rank stays, (N,) float32."""
+        if self.keep == "first":
+            return np.zeros(table.num_rows, dtype=np.float32)
+        if self.keep == "longest":
+            return _characters(table, text)
+        rater, aspect = tables.split_rater(str(self.by))
+        first, *second = (tables.score_of(table, rater, aspect, column) for column in _score_columns(grain))
+        score = first - second[0] if second else first
+        return np.where(np.isnan(score), -np.inf, score).astype(np.float32)  # a row without a score loses to any with one
+
+
+def _score_columns(grain: Grain) -> tuple[str, ...]:
+    return ("chosen_scores", "rejected_scores") if grain == "pairs" else ("scores",)
+
+
+def _grain_of(table: pa.Table) -> Grain:
+    for grain in ("pairs", "responses"):
+        if ROW_ID[grain] in table.column_names:
+            return grain
+    return "prompts"
+
+
+def _joined(parts: list[list[str | None]]) -> Iterable[str | None]:
+    """The texts of each row as one; None where any is None."""
+    if len(parts) == 1:
+        return parts[0]
+    return (None if None in row else SEPARATOR.join(row) for row in zip(*parts, strict=True))
+
+
+def _side_keys(table: pa.Table, side: str, normal: Callable[[str], str] | None) -> list[str | None]:
+    """A completion's text; all its messages where it is more than one."""
+    texts: list[str | None] = table[side].to_pylist()
+    if normal is not None:
+        texts = [None if text is None else normal(text) for text in texts]
+    turns = table[TURNS[side]]
+    if turns.null_count == len(turns):
+        return texts
+    whole = _message_keys(turns, normal)
+    return [text if key is None else key for text, key in zip(texts, whole, strict=True)]
+
+
+def _message_keys(lists: pa.ChunkedArray, normal: Callable[[str], str] | None) -> list[str | None]:
+    """Messages as one text, null lists as None; `normal` is applied to their contents alone."""
+    array = lists.combine_chunks()
+    messages = array.flatten()
+    fields = {name: pc.struct_field(messages, name).to_pylist() for name in MESSAGE_FIELDS}
+    if normal is not None:
+        fields["content"] = [None if text is None else normal(text) for text in fields["content"]]
+    lines = [SEPARATOR.join("" if part is None else part for part in row) for row in zip(*fields.values(), strict=True)]
+    counts = pc.list_value_length(array).to_pylist()
+    keys: list[str | None] = []
+    start = 0
+    for count in counts:
+        # the count in front tells messages from a text that looks like them
+        keys.append(None if count is None else SEPARATOR.join([str(count), *lines[start : start + count]]))
+        start += count or 0
+    return keys
+
+
+def _with_material(table: pa.Table, texts: list[str | None]) -> list[str | None]:
+    """The texts, followed by what else belongs to each row's prompt: tools, and images by content."""
+    tools, images = table["tools"], table["images"]
+    if tools.null_count == len(tools) and images.null_count == len(images):
+        return texts
+    marked: list[str | None] = []
+    for text, tool, pictures in zip(texts, tools.to_pylist(), images.to_pylist(), strict=True):
+        seen = [f"image {picture['sha256'] or picture['path']}" for picture in pictures or ()]
+        material = [*seen, *([] if tool is None else [f"tools {tool}"])]
+        marked.append(None if text is None else SEPARATOR.join([text, *material]))
+    return marked
+
+
+def _characters(table: pa.Table, text: Text) -> np.ndarray:
+    """Characters of the compared text before it is normalised, (N,) float32."""
+    if text == "prompt":
+        prompts = table["prompt"].combine_chunks()
+        lengths = pc.fill_null(pc.utf8_length(pc.struct_field(prompts.flatten(), "content")), 0).to_numpy(zero_copy_only=False)
+        parents = pc.list_parent_indices(prompts).to_numpy(zero_copy_only=False)
+        return np.bincount(parents, weights=lengths, minlength=table.num_rows).astype(np.float32)
+    total = np.zeros(table.num_rows, dtype=np.float32)
+    for side in SIDES[text]:
+        total += pc.fill_null(pc.utf8_length(table[side]), 0).to_numpy()
+    return total
+
+
+def _digests(keys: Iterable[str | None]) -> list[bytes | None]:
+    sha256 = hashlib.sha256
+    return [None if key is None else sha256(key.encode()).digest()[:DIGEST_BYTES] for key in keys]
+
+
+def _words(digest: pa.FixedSizeBinaryArray) -> np.ndarray:
+    """The digests as (N, 2) uint64; whatever stands there for a null."""
+    words = np.frombuffer(digest.buffers()[1] or b"", dtype="<u8")
+    start = digest.offset * 2
+    return words[start : start + 2 * len(digest)].reshape(-1, 2)
+
+
+def _winners(words_N2: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row the one of its group that stays, and the size of its group, both (N,).
+
+    words_N2: equal rows form a group. rank: the highest stays, the first of equals.
+    """
+    import polars as pl
+
+    frame = pl.DataFrame({"high": words_N2[:, 0], "low": words_N2[:, 1]})
+    copies = frame.select(pl.len().over("high", "low")).to_series().to_numpy().astype(np.int32)
+    winner = np.arange(len(rank))
+    repeated = np.flatnonzero(copies > 1)
+    high, low = words_N2[repeated, 0], words_N2[repeated, 1]
+    order = np.lexsort((-rank[repeated], low, high))  # stable: of equal ranks the first row stays first
+    high, low, rows = high[order], low[order], repeated[order]
+    begins = np.ones(len(rows), dtype=bool)
+    begins[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    winner[rows] = rows[begins][np.cumsum(begins) - 1]
+    return winner, copies
+
+
+# -- normal forms
+
+
+def _normal_form(normalise: bool | Normal) -> Callable[[str], str] | None:
+    return {"none": None, "whitespace": one_space, "text": plain_words}[str(normalise)]
+
+
+def one_space(text: str) -> str:
+    """The text with every run of whitespace as one space, none at the ends."""
+    return " ".join(text.split())
+
+
+def plain_words(text: str) -> str:
+    """The text without case, compatibility forms and punctuation; a text of punctuation alone keeps it.
+
+    Punctuation that changes a number stays: between digits (1.5, 3/4, 2*3), a minus before a digit, a percent sign
+    after one. Symbols such as +, $ and emoji are no punctuation (Unicode category P).
+    """
+    folded = text.casefold() if text.isascii() else _folded(text)
+    words = one_space(_punctuation().sub("", folded))
+    return words or one_space(folded)
+
+
+def _folded(text: str) -> str:
+    """NFKC and case-folded; raised, lowered and fraction digits stay, since 10² is not 102."""
+    pieces = _small_digits().split(text)  # every second piece is such a run
+    pieces[::2] = [unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", piece).casefold()) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
+@lru_cache(maxsize=1)
+def _small_digits() -> re.Pattern[str]:
+    numbers = [c for c in map(chr, range(PUNCTUATED)) if unicodedata.category(c) == "No"]
+    small = [c for c in numbers if unicodedata.decomposition(c).startswith(("<super>", "<sub>", "<fraction>"))]
+    return re.compile(f"([{''.join(small)}]+)")
+
+
+@lru_cache(maxsize=1)
+def _punctuation() -> re.Pattern[str]:
+    """Punctuation that may be dropped without changing a number."""
+    marks = [c for c in map(chr, range(PUNCTUATED)) if unicodedata.category(c)[0] == "P"]
+    minus = "".join(mark for mark in marks if unicodedata.category(mark) == "Pd")
+    percent = "%‰٪"
+    other = "".join(mark for mark in marks if mark not in minus and mark not in percent)
+    # one set of characters first, which is what lets the search skip along the text; then which of them, and where
+    return re.compile(
+        rf"[{re.escape(''.join(marks))}](?:(?<=[{re.escape(other)}])(?:(?!\d)|(?<!\d.))"
+        rf"|(?<=[{re.escape(minus)}])(?:(?!\d)|(?<=[^\W\d].))"
+        rf"|(?<=[{percent}])(?<!\d.))",
+        re.DOTALL,
+    )

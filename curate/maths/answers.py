@@ -1,0 +1,1 @@
+"""Read a final answer out of free text."""

@@ -1,0 +1,1 @@
+"""Versions: split, layout, card, report, and reading them back (show, diff, why)."""

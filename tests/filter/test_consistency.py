@@ -1,0 +1,121 @@
+"""Agreement of raters with the label, by sign, by number and by share."""
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from curate import tables
+from curate.filter.consistency import Consistency
+from curate.operator import Cut
+
+
+def pair(votes=(), **margins):
+    """A pair with a margin for each rater and (voter, p_chosen, p_swapped) votes."""
+    chosen = [{"rater": rater, "aspect": "score", "value": margin} for rater, margin in margins.items()]
+    rejected = [{"rater": rater, "aspect": "score", "value": 0.0} for rater in margins]
+    listed = [{"rater": rater, "aspect": "score", "p_chosen": shown, "p_swapped": swapped} for rater, shown, swapped in votes]
+    return {"chosen_scores": chosen, "rejected_scores": rejected, "votes": listed}
+
+
+def table(*rows):
+    return tables.from_rows(rows, "pairs")
+
+
+def reasons(columns):
+    return [flags[-1]["reason"] if flags else None for flags in columns["flags"].to_pylist()]
+
+
+def measured(columns, name):
+    return tables.value_of(columns["evidence"], by="con", name=name).tolist()
+
+
+SIX = table(pair(a=1, b=1, c=1), pair(a=1, b=1, c=-1), pair(a=1, b=0), pair(a=-1, b=-1, c=-1), pair(a=1), pair())
+
+
+def test_sign_drops_a_pair_that_any_rater_contradicts():
+    made = Consistency(raters=["a", "b", "c"])(SIX)
+    assert reasons(made) == [None, "disagreement", None, "disagreement", None, None]
+
+
+def test_k_of_n_counts_those_who_prefer_the_chosen_side():
+    made = Consistency(raters=["a", "b", "c"], how="k_of_n", k=2)(SIX)
+    assert reasons(made) == [None, None, "disagreement", "disagreement", "too_few_raters", "too_few_raters"]
+
+
+def test_share_compares_the_agreement():
+    made = Consistency(raters=["a", "b", "c"], how="share", min_agreement=0.7)(SIX)
+    assert reasons(made) == [None, "disagreement", None, "disagreement", None, None]
+
+
+def test_agreement_counts_ties_half_and_is_null_where_nobody_spoke():
+    made = Consistency(raters=["a", "b", "c"], name="con")(SIX)
+    assert measured(made, "agreement")[:5] == pytest.approx([1, 2 / 3, 0.75, 0, 1])
+    assert made["evidence"].to_pylist()[5][0] == {"by": "con", "name": "agreement", "value": None}
+    assert measured(made, "agreeing") == [3, 2, 1, 0, 1, 0]
+
+
+def test_too_few_raters_are_told_apart():
+    made = Consistency(raters=["a", "b", "c"], min_raters=2)(SIX)
+    assert reasons(made) == [None, "disagreement", None, "disagreement", "too_few_raters", "too_few_raters"]
+
+
+def test_a_voter_speaks_through_the_mean_of_both_orders():
+    rows = table(
+        pair(votes=[("j", 0.9, None)]),
+        pair(votes=[("j", 0.2, None)]),
+        pair(votes=[("j", 0.9, 0.0)]),
+        pair(votes=[("j", None, 0.9)]),
+        pair(votes=[("j", 1.0, 0.0)]),
+        pair(votes=[("j", None, None)]),
+    )
+    made = Consistency(voters=["j"], name="con")(rows)
+    assert reasons(made) == [None, "disagreement", "disagreement", None, None, None]
+    assert measured(made, "agreement")[:5] == [1, 0, 0, 1, 0.5]
+
+
+def test_raters_and_voters_are_heard_together():
+    rows = table(pair(a=1, votes=[("j", 0.1, None)]))
+    assert measured(Consistency(raters=["a"], voters=["j"], name="con")(rows), "agreement") == [0.5]
+
+
+def test_a_flag_holds_the_agreement():
+    made = Consistency(raters=["a", "b", "c"], name="con", how="share", min_agreement=0.7)(SIX)
+    assert made["flags"].to_pylist()[3] == [{"by": "con", "reason": "disagreement", "value": 0.0, "other": None}]
+
+
+def test_cuts_move_share_and_number():
+    assert Consistency(raters=["a"], how="share", min_agreement=0.7).cut() == Cut("agreement", ">=", 0.7, "min_agreement")
+    assert Consistency(raters=["a", "b"], how="k_of_n", k=2).cut() == Cut("agreeing", ">=", 2, "k")
+    assert Consistency(raters=["a"]).cut() is None
+
+
+def test_reads_tell_scores_from_votes():
+    step = Consistency(raters=["rm"], voters=["judge:help"])
+    assert step.reads("pairs") == {"chosen_scores.rm.*", "rejected_scores.rm.*", "votes.judge.help"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"raters": ["a"], "how": "k_of_n"},
+        {"raters": ["a"], "k": 1},
+        {"raters": ["a"], "how": "share"},
+        {"raters": ["a"], "min_agreement": 0.5},
+        {"raters": ["a"], "how": "k_of_n", "k": 2},
+        {"raters": ["a"], "min_raters": 2},
+    ],
+)
+def test_parameters_that_contradict_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        Consistency(**wrong)
+
+
+def test_shards_give_what_the_whole_gives_and_the_input_stays():
+    before, step = SIX.to_pylist(), Consistency(raters=["a", "b", "c"], name="con")
+    parts = pa.concat_tables([step(SIX.slice(0, 2)), step(SIX.slice(2))])
+    assert parts.to_pylist() == step(SIX).to_pylist() and SIX.to_pylist() == before
+
+
+def test_empty_in_empty_out():
+    assert Consistency(raters=["a"])(tables.empty("pairs")).num_rows == 0

@@ -1,0 +1,214 @@
+"""Laws every operator obeys, whatever its parameters; parametrised from the dictionary, so that none is left out."""
+
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from curate import ids, tables
+from curate.engine.shard import ApplyTask, FeatureTask, Outcome, Task, read_objects, run_apply, run_chain, run_features
+from curate.ids import digest
+from curate.operator import DatasetOperator, Made, Operator, ShardOperator
+from curate.operators import OPERATORS
+from curate.store.store import Snapshot, Store
+from curate.tables import Grain
+
+TEXTS = [
+    "The answer is 42.",
+    "the answer  is 42",
+    "",
+    " ",
+    "I'm sorry, but I can't help with that.",
+    "مرحبا بالعالم",
+    "答えは四十二です。",
+    "🙂🙃 \u202eright to left\u202c e\u0301",
+    "no, no, no, no, no, no, no, no, no, no, no, no, no, no, no, no",
+    "<|im_end|> [INST] ``` \\boxed{7}",
+    "word " * 400,
+    '{"a": 1}',
+    "\ufeff\u200b\u2028",
+]
+PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "exact_duplicate": [{}, {"normalise": "text", "within": "all", "keep": "longest"}],
+    "features": [{}, {"drop": ["refusal", "truncated"]}],
+    "verify": [{"check": "number"}, {"check": "auto"}, {"check": "choice", "drop_wrong": True}],
+    "aggregate": [{"from": ["rm:quality", "judge:helpful"]}, {"from": ["rm:quality", "judge:helpful"], "calibrate": "quantile"}],
+    "attach": [{"file": "review.jsonl", "scores": {"mark": "review:mark"}, "flags": "bad"}],
+    "pair": [
+        {"by": "rm:quality"},
+        {"by": "rm:quality", "how": "all_gap", "min_gap": 1.0},
+        {"by": "rm:quality", "how": "random_gap", "seed": 3},
+    ],
+    "margin": [{"by": "rm:quality", "min": 1.0}],
+    "consistency": [{"raters": ["rm:quality", "judge:helpful"], "min_agreement": 0.6}],
+    "goal": [{"by": "rm:quality"}, {"by": "rm:quality", "scale": [1, 10], "map": "quantile"}],
+    "split": [{"test": 0.3, "validation": 0.2}],
+}
+
+
+def test_every_operator_is_under_these_laws() -> None:
+    assert set(PARAMETERS) == set(OPERATORS)
+
+
+def scores(random: np.random.Generator) -> list[dict[str, Any]]:
+    made = [{"rater": "rm", "aspect": "quality", "value": float(random.integers(0, 4))}]
+    if random.random() < 0.2:
+        made[0] |= {"value": None, "error": "no reply"}
+    if random.random() < 0.7:
+        made.append({"rater": "judge", "aspect": "helpful", "value": float(random.normal())})
+    return made if random.random() < 0.9 else []
+
+
+def table_of(grain: Grain, prompts: int, seed: int) -> pa.Table:
+    """Random rows: ties, gaps, missing scores, equal texts and any Unicode among them."""
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for number in range(prompts):
+        messages = [{"role": "user", "content": f"question {number} {TEXTS[random.integers(len(TEXTS))]}"}]
+        about = {
+            "prompt": messages,
+            "prompt_id": ids.prompt_id(messages),
+            "reference": "42",
+            "meta": json.dumps({"check": "number"}),
+        }
+        for _ in range(1 if grain == "prompts" else int(random.integers(1, 5))):
+            texts = [TEXTS[i] for i in random.integers(len(TEXTS), size=2)]
+            row: dict[str, Any] = about | {"row": len(rows), "domain": random.choice(["a", "b"]).item()}
+            if grain == "responses":
+                row |= {"response": texts[0], "response_id": f"r{len(rows):04d}", "model": "m", "scores": scores(random)}
+            elif grain == "pairs":
+                row |= {"chosen": texts[0], "rejected": texts[1], "chosen_id": f"c{len(rows)}", "rejected_id": f"d{len(rows)}"}
+                row |= {"pair_id": f"p{len(rows):04d}", "chosen_scores": scores(random), "rejected_scores": scores(random)}
+            rows.append(row)
+    return tables.from_rows(rows, grain)
+
+
+def cases() -> Iterator[Any]:
+    for name, operator in OPERATORS.items():
+        for number, parameters in enumerate(PARAMETERS[name]):
+            for grain in operator.takes:
+                yield pytest.param(name, parameters, grain, id=f"{name}-{number}-{grain}")
+
+
+@pytest.fixture(params=cases())
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Operator, Grain]:
+    name, parameters, grain = request.param
+    if name == "attach":
+        path = tmp_path / "review.jsonl"
+        key = {"prompts": "prompt_id", "responses": "response_id", "pairs": "pair_id"}[grain]
+        table = table_of(grain, 12, 5)
+        path.write_text(
+            "".join(
+                json.dumps({key: i, "mark": 1, "bad": "dull" if n % 3 else None}) + "\n"
+                for n, i in enumerate(table[key].to_pylist())
+            )
+        )
+        parameters = parameters | {"file": str(path)}
+    return OPERATORS[name](name=name, **parameters), grain
+
+
+def loaded(operator: Operator, grain: Grain, table: pa.Table) -> pa.Table:
+    """The columns the runner would hand it."""
+    return table.select([*dict.fromkeys([*operator.columns(grain), "flags"])])
+
+
+def result(made: pa.Table | Made) -> pa.Table:
+    return made.rows if isinstance(made, Made) else made
+
+
+def test_columns_keep_their_types_and_rows_their_number(case: tuple[Operator, Grain]) -> None:
+    operator, grain = case
+    table = loaded(operator, grain, table_of(grain, 12, 5))
+    made = operator(table)  # type: ignore[operator]
+    out = operator.makes or grain
+    assert all(tables.SCHEMAS[out].field(name).type == result(made)[name].type for name in result(made).column_names)
+    if operator.makes is None:
+        assert result(made).num_rows == table.num_rows
+        assert set(result(made).column_names) <= {field.split(".")[0] for field in operator.writes(grain)}
+    if isinstance(made, Made):
+        assert len(made.flags) == table.num_rows
+
+
+def test_the_input_is_not_changed(case: tuple[Operator, Grain]) -> None:
+    operator, grain = case
+    table = loaded(operator, grain, table_of(grain, 12, 5))
+    before = table.to_pylist()
+    operator(table)  # type: ignore[operator]
+    assert table.to_pylist() == before
+
+
+def test_the_same_answer_twice_and_after_pickling(case: tuple[Operator, Grain]) -> None:
+    operator, grain = case
+    table = loaded(operator, grain, table_of(grain, 12, 5))
+    again = pickle.loads(pickle.dumps(operator))
+    assert again == operator
+    assert result(operator(table)).to_pylist() == result(again(table)).to_pylist()  # type: ignore[operator]
+
+
+def test_no_rows_in_no_rows_out(case: tuple[Operator, Grain]) -> None:
+    operator, grain = case
+    made = operator(loaded(operator, grain, tables.empty(grain)))  # type: ignore[operator]
+    assert result(made).num_rows == 0
+
+
+def by_prompt(table: pa.Table, pieces: int) -> list[pa.Table]:
+    """The table cut into shards that never split a prompt."""
+    prompts = table["prompt_id"].to_pylist()
+    starts = [i for i, prompt in enumerate(prompts) if not i or prompt != prompts[i - 1]]
+    cuts = [starts[int(len(starts) * piece / pieces)] for piece in range(pieces)] + [len(prompts)]
+    return [table.slice(start, end - start) for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
+def run_through_the_engine(operator: Operator, grain: Grain, parts: list[pa.Table], root: Path) -> tuple[list[Outcome], pa.Table]:
+    store = Store(root)
+    shards = [store.put_shard(tables.bare(part)) for part in parts]
+    if isinstance(operator, ShardOperator):
+        outcomes = [run_chain(Task(root, (operator,), ("asked",), grain, i, shard))[0] for i, shard in enumerate(shards)]
+    else:
+        assert isinstance(operator, DatasetOperator)
+        measured = [run_features(FeatureTask(root, operator, "asked", grain, i, shard)) for i, shard in enumerate(shards)]
+        state = operator.decide(read_objects(store, [name for name, _ in measured]))
+        rows = [count for _, count in measured]
+        starts = [sum(rows[:i]) for i in range(len(rows))]
+        states = [store.put_table(state.slice(s, n) if operator.aligned else state) for s, n in zip(starts, rows, strict=True)]
+        outcomes = [run_apply(ApplyTask(root, operator, "asked", grain, i, s, states[i])) for i, s in enumerate(shards)]
+    snapshot = Snapshot(operator.makes or grain, tuple(outcome.shard for outcome in outcomes))
+    return outcomes, pa.concat_tables(store.read(snapshot))
+
+
+def with_some_flagged(table: pa.Table) -> pa.Table:
+    """Every seventh row dropped by an earlier step."""
+    flags = tables.add_flags(table, np.arange(table.num_rows) % 7 == 3, "earlier", "dropped before")
+    return table.set_column(table.schema.get_field_index("flags"), "flags", flags)
+
+
+def test_whole_is_sharded(case: tuple[Operator, Grain], tmp_path: Path) -> None:
+    operator, grain = case
+    table = with_some_flagged(table_of(grain, 12, 5))
+    _, whole = run_through_the_engine(operator, grain, [table], tmp_path / "whole")
+    _, parts = run_through_the_engine(operator, grain, by_prompt(table, 4), tmp_path / "parts")
+    columns = [name for name in whole.column_names if name != "row"]
+    order = [(name, "ascending") for name in ("prompt_id", *(c for c in ("response_id", "pair_id") if c in columns))]
+    assert whole.select(columns).sort_by(order).to_pylist() == parts.select(columns).sort_by(order).to_pylist()
+
+
+def test_kept_and_dropped_make_the_input(case: tuple[Operator, Grain], tmp_path: Path) -> None:
+    operator, grain = case
+    table = with_some_flagged(table_of(grain, 12, 5))
+    outcomes, after = run_through_the_engine(operator, grain, by_prompt(table, 3), tmp_path)
+    counts = [outcome.counts for outcome in outcomes]
+    assert sum(c["rows_in"] for c in counts) == int(tables.is_kept(table).sum())
+    assert all(c["kept"] + sum(c["dropped"].values()) == c["rows_in"] for c in counts)
+    carried = sum(any(flag["by"] == "earlier" for flag in flags or []) for flags in after["flags"].to_pylist())
+    if operator.makes in (None, grain):
+        assert carried == table.num_rows - int(tables.is_kept(table).sum())
+
+
+def test_parameters_are_plain_json_and_decide_the_key(case: tuple[Operator, Grain]) -> None:
+    operator, _ = case
+    assert digest(operator.parameters()) == digest(json.loads(json.dumps(operator.parameters())))
