@@ -5,8 +5,7 @@ The runner hands an operator the unflagged rows alone and carries the flagged on
 """
 
 from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate import tables
 from curate.ids import canonical_json
 from curate.tables import Grain
+
+RunsOn = Literal["thread", "process", "gpu"]
 
 
 class Made(NamedTuple):
@@ -45,9 +46,13 @@ class Operator(BaseModel, ABC):
     """Grains it accepts."""
     makes: ClassVar[Grain | None] = None
     """Grain of the rows it makes; None if it only adds columns to the rows it was given."""
-    runs_on: ClassVar[Literal["thread", "process", "gpu"]] = "thread"
     version: ClassVar[int] = 1
     """Raised whenever the same parameters would now give other rows."""
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """Where it runs best: in threads if it waits or computes on columns, in processes if it loops in Python."""
+        return "thread"
 
     name: str = Field(
         default="", description="Name of the step in flags, evidence and reports; the operator's name if not given."
@@ -70,19 +75,16 @@ class Operator(BaseModel, ABC):
         return set()
 
     def files(self) -> set[str]:
-        """Paths of files that this step reads, relative to the recipe; their contents are part of the step's key."""
+        """Paths of files that this step reads; their contents are part of the step's key."""
         return set()
-
-    def located(self, base: Path) -> Self:
-        """The operator with the paths of its files resolved against the recipe's folder."""
-        return self
 
     def columns(self, grain: Grain) -> list[str]:
         """The columns to load: what is read, what is appended to, and nothing else. Makers load all."""
+        names: list[str] = tables.SCHEMAS[grain].names
         if self.makes is not None:
-            return tables.SCHEMAS[grain].names
+            return names
         wanted = {field.split(".", 1)[0] for field in self.reads(grain) | self.writes(grain)}
-        return [name for name in tables.SCHEMAS[grain].names if name in wanted]
+        return [name for name in names if name in wanted]
 
     def parameters(self) -> dict[str, Any]:
         """Everything that can change the rows, as plain JSON: part of the step's key."""

@@ -33,12 +33,13 @@ from curate.engine.shard import (
     run_chain,
     run_features,
 )
-from curate.errors import DataError, StepError
+from curate.errors import DataError, StepError, UsageError
+from curate.export.recipes import write_exports
 from curate.ids import canonical_json, digest
-from curate.operator import DatasetOperator, Operator, ShardOperator
+from curate.operator import DatasetOperator, Operator, RunsOn, ShardOperator
 from curate.publish.version import Publication, Stage, publish
 from curate.recipe import Recipe, Step
-from curate.source import Rejects, Source, fingerprint, grain_of, partition, read
+from curate.source import Rejects, fingerprint, grain_of, partition, read
 from curate.source.rejects import Tally
 from curate.store import arrow, disk
 from curate.store.store import Shard, Snapshot, Store
@@ -100,6 +101,8 @@ class Done:
     published: bool
     """False if the latest version already held exactly this content."""
     stages: tuple[Stage, ...]
+    exports: tuple[Path, ...] = ()
+    """Folders of the exports that the recipe asks for."""
 
 
 @dataclass
@@ -116,12 +119,17 @@ class Run:
 
     def __call__(self) -> Done:
         """Run to the end; the run's record in the store says how it ended, whatever happens."""
+        if self.recipe.gates:
+            # a gate that is not checked is worse than none: somebody relies on it
+            raise UsageError(f"gates cannot be checked yet ({', '.join(self.recipe.gates)}); take them out of the recipe")
         self.store.writable()
         started = time.time()
         self._record("running", started)
         try:
-            stages = self._steps()
+            with self.engine:
+                stages = self._steps()
             version, published = self._publish(stages, started)
+            exports = write_exports(version, () if self.limit else self.recipe.exports, self.store.root)
         except KeyboardInterrupt:
             self._record("interrupted", started)
             raise
@@ -130,7 +138,7 @@ class Run:
                 self._record("failed", started, error=str(error))
             raise
         self._record("done", started, version=str(version), published=published)
-        return Done(self.id, version, published, tuple(stages))
+        return Done(self.id, version, published, tuple(stages), tuple(exports))
 
     # -- steps
 
@@ -145,7 +153,7 @@ class Run:
                 self.watch.finished(found, 0.0, True)
                 stages.append(found)
             elif isinstance(step.operator, DatasetOperator):
-                stages.append(self._run_dataset(step, stages[-1].snapshot))
+                stages.append(self._run_dataset(step, step.operator, stages[-1].snapshot))
             else:
                 chain = []
                 for later in steps[len(stages) - 1 :]:
@@ -157,7 +165,7 @@ class Run:
 
     def _asked(self, operator: Operator, parents: Sequence[str]) -> dict[str, Any]:
         """What a step is asked: whatever can change its rows, nothing else."""
-        files = [arrow.sha256_of(self.recipe.base / name) for name in sorted(operator.files())]
+        files = [arrow.sha256_of(Path(name)) for name in sorted(operator.files())]
         return self._identity(operator) | {"files": files, "parents": list(parents)}
 
     def _identity(self, operator: Operator) -> dict[str, Any]:
@@ -192,14 +200,14 @@ class Run:
 
     def _run_chain(self, chain: Sequence[Step], before: Snapshot) -> list[Stage]:
         """Run consecutive shard operators shard by shard; each still commits its own snapshot."""
-        operators = tuple(step.operator.located(self.recipe.base) for step in chain)
+        operators = tuple(step.operator for step in chain if isinstance(step.operator, ShardOperator))
         asked = tuple(self._shard_asked(operator) for operator in operators)
         tasks = [Task(self.store.root, operators, asked, before.grain, i, shard) for i, shard in enumerate(before.shards)]
-        runs_on = "process" if any(operator.runs_on == "process" for operator in operators) else "thread"
+        runs_on: RunsOn = "process" if any(operator.runs_on == "process" for operator in operators) else "thread"
         started = time.perf_counter()
         self.watch.started(" → ".join(operator.name for operator in operators), before.kept)
         results = []
-        for shard, outcomes in zip(before.shards, self.engine.map(run_chain, tasks, runs_on), strict=True):  # type: ignore[arg-type]
+        for shard, outcomes in zip(before.shards, self.engine.map(run_chain, tasks, runs_on), strict=True):
             results.append(outcomes)
             self.watch.advanced(shard.kept)
         stages: list[Stage] = []
@@ -209,9 +217,8 @@ class Run:
             before = stages[-1].snapshot
         return stages
 
-    def _run_dataset(self, step: Step, before: Snapshot) -> Stage:
+    def _run_dataset(self, step: Step, operator: DatasetOperator, before: Snapshot) -> Stage:
         """Measure every shard, decide once, apply to every shard."""
-        operator: DatasetOperator = step.operator.located(self.recipe.base)
         started = time.perf_counter()
         self.watch.started(operator.name, 2 * before.kept)
         measured = self._measure(operator, before)
@@ -280,8 +287,7 @@ class Run:
 
     def _check_rejects(self, summary: dict[str, Any]) -> None:
         """The limit is not part of what was read: an equal source is held against it again."""
-        listed = [self.recipe.source] if isinstance(self.recipe.source, Source) else self.recipe.source
-        for source, tally in zip(listed, summary["sources"], strict=True):
+        for source, tally in zip(self.recipe.source, summary["sources"], strict=True):
             Tally.from_json(tally).check(source.max_rejects)
 
     def _partition(self) -> tuple[Snapshot, dict[str, Any]]:
@@ -291,7 +297,7 @@ class Run:
             with disk.explain(scratch), Rejects(scratch / "rejects.jsonl") as rejects:
                 batches = self._counted(read(self.recipe.source, self.recipe.base, rejects, scratch, self.store.root))
                 shards = tuple(self.store.put_shard(t) for t in partition.partition(batches, scratch, shard_bytes()))
-            objects = [self.store.put_table(rejects.table())] if rejects.count else []
+                objects = [self.store.put_table(rejects.table())] if rejects.count else []
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         grain = grain_of(self.recipe.source)

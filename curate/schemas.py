@@ -1,12 +1,21 @@
 """Write the folder of published schemas, or check that it is up to date: `python -m curate.schemas [--check] [DIR]`."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from curate.recipe.schema import files
+from curate.export.schemas import export_schemas
+from curate.recipe.schema import recipe_schema, table_schemas
 
 USAGE = "usage: python -m curate.schemas [--check] [DIR]   (DIR: ./schemas)"
+
+
+def files() -> dict[str, str]:
+    """The files of the schemas folder, by name: recipes, tables, and the rows of each export."""
+    tables = {f"{grain}.json": schema for grain, schema in table_schemas().items()}
+    contents = {"recipe.schema.json": recipe_schema()} | tables | export_schemas()
+    return {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in contents.items()}
 
 
 def write(folder: Path) -> list[str]:

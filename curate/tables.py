@@ -296,7 +296,8 @@ def raters(lists: pa.Array | pa.ChunkedArray) -> list[tuple[str, str]]:
 
 def is_kept(table: pa.Table) -> np.ndarray:
     """Which rows carry no flag, (N,) bool."""
-    return _counts(flat(table["flags"])) == 0
+    kept: np.ndarray = _counts(flat(table["flags"])) == 0
+    return kept
 
 
 def text_bytes(table: pa.Table) -> int:

@@ -22,7 +22,7 @@ steps:
   - features: {measures: [characters, words]}
   - aggregate: {name: both, from: [rm], calibrate: z}
   - pair: {by: both, how: all_gap, per_prompt: 2}
-  - margin: {by: both, min: 0.1}
+  - margin: {min: 0.1}
   - goal: {by: rm, scale: [1, 10], map: quantile}
   - split: {test: 0.2}
 """

@@ -45,7 +45,10 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"by": "rm:quality", "how": "random_gap", "seed": 3},
     ],
     "margin": [{"by": "rm:quality", "min": 1.0}],
-    "consistency": [{"raters": ["rm:quality", "judge:helpful"], "min_agreement": 0.6}],
+    "consistency": [
+        {"raters": ["rm:quality", "judge:helpful"]},
+        {"raters": ["rm:quality", "judge:helpful"], "how": "share", "min_agreement": 0.6},
+    ],
     "goal": [{"by": "rm:quality"}, {"by": "rm:quality", "scale": [1, 10], "map": "quantile"}],
     "split": [{"test": 0.3, "validation": 0.2}],
 }
@@ -92,7 +95,7 @@ def cases() -> Iterator[Any]:
     for name, operator in OPERATORS.items():
         for number, parameters in enumerate(PARAMETERS[name]):
             for grain in operator.takes:
-                yield pytest.param(name, parameters, grain, id=f"{name}-{number}-{grain}")
+                yield pytest.param((name, parameters, grain), id=f"{name}-{number}-{grain}")
 
 
 @pytest.fixture(params=cases())

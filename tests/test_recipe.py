@@ -168,8 +168,8 @@ def test_anchors_and_merges_are_values(folder: Path) -> None:
     text = "name: demo\n" + SOURCE + "steps:\n  - match: &m {by: rm, min_gap: 2}\n"
     other = text + "  - rate: {}\n"
     assert read(folder, other.replace("&m ", "")).steps[0] == read(folder, other).steps[0]
-    merged = "name: demo\n" + SOURCE + "gates: &g {a: '> 1', b: '< 2'}\nexports: [{<<: *g, to: jsonl, b: 3}]\n"
-    assert read(folder, merged).exports == ({"a": "> 1", "b": 3, "to": "jsonl"},)
+    merged = "name: demo\n" + SOURCE + "exports: [&g {to: trl-kto, by: rm, threshold: 1}, {<<: *g, threshold: 3}]\n"
+    assert read(folder, merged).exports[1] == {"to": "trl-kto", "by": "rm", "threshold": 3}
 
 
 def test_words_that_old_yaml_takes_for_truth_or_dates_are_text(folder: Path) -> None:
@@ -185,10 +185,10 @@ def test_unicode_is_read_and_kept(folder: Path) -> None:
 
 def test_gates_and_exports_are_read(folder: Path) -> None:
     recipe = read(
-        folder, "name: demo\n" + SOURCE + 'gates: {kept_share: ">= 0.3"}\nexports: [trl-dpo, {to: jsonl, drop: weight}]\n'
+        folder, "name: demo\n" + SOURCE + 'gates: {kept_share: ">= 0.3"}\nexports: [trl-dpo, {to: jsonl, drop: [weight]}]\n'
     )
     assert recipe.gates == {"kept_share": ">= 0.3"}
-    assert recipe.exports == ({"to": "trl-dpo"}, {"to": "jsonl", "drop": "weight"})
+    assert recipe.exports == ({"to": "trl-dpo"}, {"to": "jsonl", "drop": ["weight"]})
 
 
 # -- the environment
@@ -325,6 +325,23 @@ def test_a_wrong_part_is_named(folder: Path, text: str, problem: str) -> None:
     assert found.startswith(problem.replace("FOLDER", str(folder)))
 
 
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("scores: {rm: {valu: rm}}", ["scores.rm.value: missing", "scores.rm.valu: unknown; did you mean value?"]),
+        ("scores: {rm: [1]}", ["scores.rm: should be a mapping, got [1]"]),
+        ("join: {path: rows.jsonl, om: q}", ["join.on: missing (Joined field", "join.om: unknown; did you mean on?"]),
+        (
+            "rows: candidate",
+            ["rows: should be one of 'candidates', 'pairs', 'prompts' or 'lists', got 'candidate'; did you mean candidates?"],
+        ),
+    ],
+)
+def test_a_wrong_field_deep_in_the_source_is_named(folder: Path, part: str, told: list[str]) -> None:
+    found = problems(folder, f"name: demo\nsource:\n  path: rows.jsonl\n  columns: {{prompt: q, response: a}}\n  {part}\n")
+    assert [problem.partition("source, ")[2][: len(text)] for problem, text in zip(found, told, strict=True)] == told
+
+
 def test_a_missing_joined_file_is_named_where_it_stands(folder: Path) -> None:
     join = "  join:\n    - {path: rows.jsonl, on: q}\n    - {path: votes.csv, on: q}\n"
     text = "name: demo\nsource:\n  path: rows.jsonl\n  columns: {prompt: q, response: a}\n" + join
@@ -425,10 +442,9 @@ def test_an_override_is_written_where_it_belongs(folder: Path, override: str, be
 
 
 def test_an_override_of_a_shared_anchor_changes_one_place(folder: Path) -> None:
-    text = steps("match: &m {by: rm, seed: 3}", "rate") + "exports: [{to: jsonl, like: *m}]\n"
-    recipe = read(folder, text, "match.seed=4")
-    assert recipe.steps[0].operator.seed == 4  # type: ignore[attr-defined]
-    assert recipe.exports[0]["like"] == {"by": "rm", "seed": 3}
+    text = steps("rate: &m {needs_reference: false}", "rate: {<<: *m, name: other}")
+    recipe = read(folder, text.replace("{path", "{constants: {reference: x}, path"), "rate.needs_reference=true")
+    assert [step.operator.needs_reference for step in recipe.steps] == [True, False]  # type: ignore[attr-defined]
     assert read(folder, recipe.text).steps == recipe.steps
 
 

@@ -42,7 +42,17 @@ def play(folder: Path) -> None:
     _judge(version)
     dropped = next(_ids(version, "dropped/pairs", "consistency"))
     _type("Why was this pair dropped?", "why", version, dropped[:12], "--store", store)
-    _type("Export it for TRL's DPOTrainer.", "export", version, "--to", "trl-dpo", "--out", folder / "demo-trl-dpo", "--store", store)
+    _type(
+        "Export it for TRL's DPOTrainer.",
+        "export",
+        version,
+        "--to",
+        "trl-dpo",
+        "--out",
+        folder / "demo-trl-dpo",
+        "--store",
+        store,
+    )
     _type(
         "Ask for clearer pairs: one threshold up. Steps before it are not run again.",
         *("run", recipe, "--set", "margin.min=5", "--store", store),
@@ -100,7 +110,7 @@ def _judge(version: Version) -> None:
     for line in (samples_folder() / "truth.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         truth[row["id"]] = row["rating"]
-    names = {}
+    names: dict[str, str] = {}
     for table in ("responses", "dropped/responses"):
         for batch in read_version(version, table, ["response_id", "meta"]):
             names |= {row["response_id"]: json.loads(row["meta"])["id"] for row in batch.to_pylist()}

@@ -1,5 +1,6 @@
 """Commands that look at versions: versions, show, diff, why, report, tag, verify, gc."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -92,9 +93,8 @@ def verify(
     else:
         for problem in problems:
             typer.echo(problem)
-        typer.echo(
-            f"{len(chosen)} version{'s' if len(chosen) != 1 else ''} checked, {len(problems) or 'no'} problem{'s' if len(problems) != 1 else ''}"
-        )
+        versions_checked = f"{len(chosen)} version{'' if len(chosen) == 1 else 's'} checked"
+        typer.echo(f"{versions_checked}, {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
     if problems:
         raise typer.Exit(1)
 
@@ -170,7 +170,8 @@ def show(
     if as_json:
         print_json(asdict(found))
     else:
-        views.print_pairs(console(), found, full=full)
+        limit = {"limit": sys.maxsize} if full else {}
+        views.print_pairs(console(), found, **limit)
 
 
 def _thresholds(texts: list[str]) -> dict[str, float]:

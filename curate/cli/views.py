@@ -10,6 +10,7 @@ from curate.publish.wording import messages_text, number, one_line, plural, shar
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from curate.publish.diff import Diff, Example
     from curate.publish.show import Moved, Rethreshold, Shown
@@ -23,7 +24,9 @@ COLOURS = {"chosen": "green", "rejected": "red", "response": "blue"}
 DID = {"came": "dim", "saw": "", "scored": "cyan", "made": "blue", "dropped": "red", "unseen": "dim", "ended": "bold"}
 
 
-def print_versions(console: "Console", versions: Sequence["Version"], tags: Mapping[str, Mapping[str, int]] | None = None) -> None:
+def print_versions(
+    console: "Console", versions: Sequence["Version"], tags: Mapping[str, Mapping[str, int]] | None = None
+) -> None:
     """A line for each version, in the order given. tags: of each dataset, the version number by tag."""
     from rich.text import Text
 
@@ -64,7 +67,7 @@ def render_row(row: Mapping[str, Any], width: int = 140, limit: int = TEXT_CHARA
 
     sides = [side for side in ("chosen", "rejected", "response") if side in row]
     if not sides and "prompt" not in row:
-        return _plain_row(row)
+        return plain_row(row)
     parts: list[RenderableType] = [Rule(_title(row), align="left", style="dim")]
     if "prompt" in row:
         parts.append(_labelled("prompt", row["prompt"], "bold", limit))
@@ -76,7 +79,7 @@ def render_row(row: Mapping[str, Any], width: int = 140, limit: int = TEXT_CHARA
     return Group(*parts, *panels)
 
 
-def _grid(columns: int) -> Any:
+def _grid(columns: int) -> "Table":
     from rich.table import Table
 
     table = Table.grid(expand=True, padding=(0, 2))
@@ -98,7 +101,8 @@ def _title(row: Mapping[str, Any]) -> Any:
 
     row_id = next((row[name] for name in ("pair_id", "response_id", "prompt_id") if row.get(name)), None)
     facts = [f"row {row['row']}"] if row.get("row") is not None else []
-    facts += [f"{name} {_value(row[name])}" for name in ("margin", "goal", "weight", "label_prob", "split") if row.get(name) is not None]
+    named = [name for name in ("margin", "goal", "weight", "label_prob", "split") if row.get(name) is not None]
+    facts += [f"{name} {_value(row[name])}" for name in named]
     if row.get("dropped_by"):
         facts.append(f"dropped by {row['dropped_by']}: {row.get('reason')} {number(row.get('value'))}")
     return Text(one_line(" · ".join([short_id(row_id), *facts]), 120), "default")
@@ -111,7 +115,8 @@ def _side_title(row: Mapping[str, Any], side: str) -> str:
     return one_line(" · ".join([side, *([row[model]] if row.get(model) else []), *told]), 160)
 
 
-def _plain_row(row: Mapping[str, Any]) -> "RenderableType":
+def plain_row(row: Mapping[str, Any]) -> "Table":
+    """A row by its columns."""
     table = _table("", "")
     table.show_header = False
     for name, value in row.items():
@@ -223,7 +228,8 @@ def _recipe_lines(found: "Diff") -> list[Any]:
     lines += [Text(visible(str(change)), "yellow") for change in found.parameters]
     colours = {"+": "green", "-": "red"}
     body = found.recipe[2:]
-    return lines + [Text(visible(line), colours.get(line[:1], "dim")) for line in body] + ([] if body else [Text("recipe: the same")])
+    lines += [Text(visible(line), colours.get(line[:1], "dim")) for line in body]
+    return lines if body else [*lines, Text("recipe: the same")]
 
 
 def _step_lines(found: "Diff") -> list[Any]:
@@ -285,7 +291,7 @@ def print_why(console: "Console", story: "Why") -> None:
         console.print(Text(f"other rows with the same id: {', '.join(story.also)}", "dim"))
 
 
-def render_events(story: "Why") -> "RenderableType":
+def render_events(story: "Why") -> "Table":
     """The events as a table: the step, what it did, and the particulars."""
     from rich.text import Text
 
@@ -296,7 +302,7 @@ def render_events(story: "Why") -> "RenderableType":
     return table
 
 
-def _table(*columns: str) -> Any:
+def _table(*columns: str) -> "Table":
     """A table without lines; a title that begins with > is over numbers."""
     from rich.table import Table
 

@@ -83,8 +83,8 @@ def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
 def load(recipe: str, overrides: list[str] | None) -> "Recipe":
     """The recipe of a file or of the gallery."""
-    from curate.recipe import read_recipe
     from curate.packaged import find_recipe
+    from curate.recipe import read_recipe
 
     return read_recipe(find_recipe(recipe), overrides=overrides or ())
 
@@ -128,7 +128,15 @@ def run(
     finally:
         watch.close()
     if as_json:
-        print_json({"version": str(done.version), "published": done.published, "run": done.run, "path": str(done.version.path)})
+        print_json(
+            {
+                "version": str(done.version),
+                "published": done.published,
+                "run": done.run,
+                "path": str(done.version.path),
+                "exports": [str(path) for path in done.exports],
+            }
+        )
         return
     _say_published(done, root, store)
 
@@ -140,6 +148,8 @@ def _say_published(done: Any, root: Path, store: Path | None) -> None:
         typer.echo(f"published {done.version}: {rows} {manifest['grain']}, in {done.version.path}")
     else:
         typer.echo(f"nothing published: {done.version} already holds exactly this content ({rows} {manifest['grain']})")
+    for path in done.exports:
+        typer.echo(f"exported to {path}")
     extra = f" --store {store}" if store else ""
     typer.echo(f"look at it: curate show {done.version}{extra}; curate report {done.version}{extra}")
 

@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
-from typing import Literal, TypeVar
+from typing import Self, TypeVar
+
+from curate.operator import RunsOn
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -31,34 +33,51 @@ def _start_worker(parent: int) -> None:
 class LocalEngine:
     """Maps a function over shard references, in order, a few in flight at a time.
 
-    workers: threads or processes at once; None: the cores this process may use.
+    workers: threads or processes at once; None: the cores this process may use. Pools are started when first needed
+    and kept until the engine is left as a context.
     """
 
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
+        self._pools: dict[str, Executor] = {}
 
-    def map(
-        self, work: Callable[[Task], Result], tasks: Sequence[Task], runs_on: Literal["thread", "process", "gpu"] = "thread"
-    ) -> Iterator[Result]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._pools.clear()
+
+    def map(self, work: Callable[[Task], Result], tasks: Sequence[Task], runs_on: RunsOn = "thread") -> Iterator[Result]:
         """Results in the order of the tasks. On any error or Ctrl-C, tasks not begun are dropped and begun ones end."""
-        count = min(self.workers, len(tasks))
-        if count <= 1:  # one shard has nothing to run beside: a pool would only add its start
+        if min(self.workers, len(tasks)) <= 1:  # one shard has nothing to run beside: a pool would only add its start
             yield from map(work, tasks)
             return
-        pool: Executor
-        if runs_on == "process":
-            pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),))
-        else:
-            pool = ThreadPoolExecutor(count)
+        pool = self._pool(runs_on)
         waiting: deque[Future[Result]] = deque()
         try:
-            rest = iter(tasks)
-            for task in rest:
+            for task in tasks:
                 waiting.append(pool.submit(work, task))
                 # one task more than workers: read-ahead without holding more shards than that in memory
-                if len(waiting) > count:
+                if len(waiting) > self.workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for future in waiting:
+                future.cancel()
+
+    def _pool(self, runs_on: RunsOn) -> Executor:
+        kind = "process" if runs_on == "process" else "thread"
+        if kind not in self._pools:
+            if kind == "process":
+                self._pools[kind] = ProcessPoolExecutor(
+                    self.workers,
+                    get_context("spawn"),  # a forked child would inherit the locks of threads that it does not have
+                    initializer=_start_worker,
+                    initargs=(os.getpid(),),
+                )
+            else:
+                self._pools[kind] = ThreadPoolExecutor(self.workers)
+        return self._pools[kind]

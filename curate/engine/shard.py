@@ -5,7 +5,8 @@ remembered under the operator and the content it saw, so a killed step continues
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import tables
-from curate.errors import CurateError, StepError
+from curate.errors import CurateError, StepError, StoreError
 from curate.ids import digest
 from curate.operator import DatasetOperator, Made, Operator, ShardOperator
 from curate.store import arrow
@@ -31,7 +32,8 @@ class Task(NamedTuple):
     asked: tuple[str, ...]
     """What each operator was asked, as a digest: part of the key of the remembered work."""
     grain: Grain
-    index: int
+    place: int
+    """The shard's number."""
     shard: Shard
 
 
@@ -70,7 +72,7 @@ def run_chain(task: Task) -> list[Outcome]:
         if remembered:
             outcome = Outcome.from_json(remembered)
         else:
-            outcome = _run(store, operator, grain, shard, task.index)
+            outcome = _run(store, operator, grain, shard, task.place)
             store.remember(key, outcome.to_json())
         outcomes.append(outcome)
         shard, grain = outcome.shard, operator.makes or grain
@@ -84,22 +86,22 @@ def _run(store: Store, operator: ShardOperator, grain: Grain, shard: Shard, inde
     return save(store, operator, grain, shard, table, kept, made)
 
 
-class named:  # noqa: N801  (reads as a with-statement)
+@contextmanager
+def named(operator: Operator, place: int | None = None) -> Iterator[None]:
     """Say in which step and shard an operator failed."""
-
-    def __init__(self, operator: Operator, index: int | None = None) -> None:
-        self.where = f"step {operator.name}" + ("" if index is None else f", shard {index}")
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, CurateError):
-            raise type(error)(f"{self.where}: {error}") if type(error) in (CurateError, StepError) else error
-        if isinstance(error, MemoryError):
-            raise StepError(f"{self.where}: out of memory; lower CURATE_SHARD_MB and run again") from error
-        if isinstance(error, Exception) and not isinstance(error, OSError):
-            raise StepError(f"{self.where}: {type(error).__name__}: {error}") from error
+    where = f"step {operator.name}" + ("" if place is None else f", shard {place}")
+    try:
+        yield
+    except (StoreError, OSError):
+        raise
+    except CurateError as error:
+        raise StepError(f"{where}: {error}") from error
+    except MemoryError as error:
+        raise StepError(f"{where}: out of memory; lower CURATE_SHARD_MB and run again") from error
+    except ValueError as error:
+        raise StepError(f"{where}: {error}") from error
+    except Exception as error:
+        raise StepError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def load(store: Store, operator: Operator, grain: Grain, shard: Shard) -> tuple[pa.Table, np.ndarray]:
@@ -189,7 +191,8 @@ class FeatureTask(NamedTuple):
     operator: DatasetOperator
     asked: str
     grain: Grain
-    index: int
+    place: int
+    """The shard's number."""
     shard: Shard
 
 
@@ -200,7 +203,7 @@ def run_features(task: FeatureTask) -> tuple[str, int]:
     remembered = store.remembered(key)
     if remembered is None:
         table, kept = load(store, task.operator, task.grain, task.shard)
-        with named(task.operator, task.index):
+        with named(task.operator, task.place):
             features = task.operator.features(table.filter(pa.array(kept)))
         if features.num_rows != int(kept.sum()):
             raise StepError(f"step {task.operator.name}: {features.num_rows} feature rows for {int(kept.sum())} rows")
@@ -221,7 +224,8 @@ class ApplyTask(NamedTuple):
     operator: DatasetOperator
     asked: str
     grain: Grain
-    index: int
+    place: int
+    """The shard's number."""
     shard: Shard
     state: str
     """The object that holds the shard's rows of the decision, or the whole fitted table."""
@@ -236,7 +240,7 @@ def run_apply(task: ApplyTask) -> Outcome:
         return Outcome.from_json(remembered)
     table, kept = load(store, task.operator, task.grain, task.shard)
     state = arrow.read(store.object_path(task.state))
-    with named(task.operator, task.index):
+    with named(task.operator, task.place):
         made = task.operator.apply(table.filter(pa.array(kept)), state)
     outcome = save(store, task.operator, task.grain, task.shard, table, kept, made)
     store.remember(key, outcome.to_json())

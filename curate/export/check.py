@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -115,16 +116,23 @@ def _check_schema(form: Format, path: Path, rows: int, report: Report) -> None:
 def _quiet() -> Iterator[None]:
     """Without progress bars and warnings of the libraries that are tried."""
     import datasets
+    from transformers.utils import logging as transformers_logging
 
-    shown = not datasets.are_progress_bars_disabled()
+    bars = not datasets.are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
+    silenced = logging.root.manager.disable
     datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        if shown:
+        logging.disable(silenced)
+        if bars[0]:
             datasets.enable_progress_bars()
+        if bars[1]:
+            transformers_logging.enable_progress_bar()
 
 
 def _check_with_trl(

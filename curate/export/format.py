@@ -145,7 +145,7 @@ class Format(ABC):
 class TrlFormat(Format):
     """What TRL's formats share: conversational messages, explicit prompts, goals in words."""
 
-    tested = "trl>=1.16,<1.17"
+    tested = "trl>=1.0,<1.17"
     carries: ClassVar[frozenset[str]] = frozenset({"goal"})
 
     def reads(self, run: Run) -> list[str]:

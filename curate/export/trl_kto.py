@@ -24,6 +24,7 @@ class TrlKto(TrlFormat):
     name: ClassVar[str] = "trl-kto"
     description: ClassVar[str] = "prompt and completion messages with a label: whether its score reaches --threshold"
     trainer: ClassVar[str] = "KTOTrainer"
+    tested: ClassVar[str] = "trl>=1.16,<1.17"  # 1.0.0 raised TypeError on conversational rows
     carries: ClassVar[frozenset[str]] = frozenset()
     load: ClassVar[str] = (
         "from datasets import load_dataset\n"

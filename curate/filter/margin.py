@@ -64,5 +64,8 @@ class Margin(ShardOperator):
 
     def _margins(self, table: pa.Table) -> np.ndarray:
         if self.by is None:
-            return table["margin"].to_numpy()
-        return one_series(table, self.by, "chosen_scores") - one_series(table, self.by, "rejected_scores")
+            column: np.ndarray = table["margin"].to_numpy()
+            return column
+        chosen, rejected = (one_series(table, self.by, f"{side}_scores") for side in ("chosen", "rejected"))
+        gap: np.ndarray = chosen - rejected
+        return gap

@@ -31,8 +31,7 @@ LANGUAGE_CONFIDENCE = 0.5
 """Least share of the text, weighted by the model's own probability, that must be in one language to name it."""
 
 LANGUAGES = tuple(
-    """af sq ar hy az eu be bn bs bg ca zh hr cs da nl en et fi fr gl ka de el gu he hi hu is id ga it ja kn kk km ko lv lt
-    mk ms ml mr mn ne no fa pl pt pa ro ru sr si sk sl es sw sv tl ta te th tr uk ur uz vi cy""".split()
+    ["af", "sq", "ar", "hy", "az", "eu", "be", "bn", "bs", "bg", "ca", "zh", "hr", "cs", "da", "nl", "en", "et", "fi", "fr", "gl", "ka", "de", "el", "gu", "he", "hi", "hu", "is", "id", "ga", "it", "ja", "kn", "kk", "km", "ko", "lv", "lt", "mk", "ms", "ml", "mr", "mn", "ne", "no", "fa", "pl", "pt", "pa", "ro", "ru", "sr", "si", "sk", "sl", "es", "sw", "sv", "tl", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "cy"]
 )
 """What `language` may answer: languages that models write and are asked in. Rare ones cost short texts their certainty."""
 
@@ -94,8 +93,8 @@ _POLICY = r"(?:polic(?:y|ies)|guidelines?|terms|rules|principles|standards|progr
 _DECLINES = {
     "en": (
         rf"\bi(?:'m afraid i| also| really| simply| just| truly| unfortunately| therefore| must say i)*,? ?{_EN_NOT} {_EN_GAP}{_EN_HELP}\b",
-        rf"\b(?:i(?:'m| am)|feel) (?:not |un)comfortable (?:with )?\w+ing\b",
-        rf"\bi (?:do not|don't) feel comfortable (?:with )?\w+ing\b",
+        r"\b(?:i(?:'m| am)|feel) (?:not |un)comfortable (?:with )?\w+ing\b",
+        r"\bi (?:do not|don't) feel comfortable (?:with )?\w+ing\b",
         rf"\bi (?:do not|don't) (?:want to )?{_EN_GAP}(?:provide|create|generate|produce|engage in|assist|participate in|condone|take part|help with|identify)\b",
         r"\b(?:have to|need to|going to|i'll|i will|i must|i'd rather) (?:have to )?(?:pass\b|skip (?:this|that)|leave it there|stop (?:here|there|right there))",
         r"^(?:(?:no(?:pe)?|nah|sorry|hmm)[,.]? )*(?:can't|cannot|won't|not going to|not gonna) (?:do|help with) (?:that|this|it)\b",
@@ -327,21 +326,7 @@ _SIGN_OFF = re.compile(
 )
 _DANGLING = frozenset(
     # words no sentence ends with, so a text that does was cut even where nobody wrote full stops
-    """a an the and or but of to in on at by for from with into onto upon as than that which who whose because although
-    though while if unless when where whereas is are was were be been being has have had will would can could should
-    may might must not very such its their his her your our my this these those every each between among through during
-    about also however therefore thus including
-    der die das ein eine einen einem eines und oder aber von zu im am mit für auf aus bei nach durch dass weil wenn ist
-    sind war wird werden kann sich nicht als wie den dem des
-    le la les un une des du de et ou mais à au aux dans sur avec pour par que qui est sont ne en ce cette ces
-    el los las una unos y o pero del al con para por es son se su sus lo como
-    il gli uno e ma di da nel nella sul con per tra che è sono della delle dei
-    os as um uma ou mas do da dos das no na nos nas com para que é são
-    het een en of maar van op met voor door dat die is zijn wordt kan niet om
-    i oraz lub ale w z na do od dla przez że który która jest są się
-    и или но в на с к от для по из что который которая это не при о
-    ve veya ama ile için bir bu da de ki gibi olarak
-    و أو في من إلى على عن مع أن التي الذي هو هي هذا هذه""".split()
+    ["a", "an", "the", "and", "or", "but", "of", "to", "in", "on", "at", "by", "for", "from", "with", "into", "onto", "upon", "as", "than", "that", "which", "who", "whose", "because", "although", "though", "while", "if", "unless", "when", "where", "whereas", "is", "are", "was", "were", "be", "been", "being", "has", "have", "had", "will", "would", "can", "could", "should", "may", "might", "must", "not", "very", "such", "its", "their", "his", "her", "your", "our", "my", "this", "these", "those", "every", "each", "between", "among", "through", "during", "about", "also", "however", "therefore", "thus", "including", "der", "die", "das", "ein", "eine", "einen", "einem", "eines", "und", "oder", "aber", "von", "zu", "im", "am", "mit", "für", "auf", "aus", "bei", "nach", "durch", "dass", "weil", "wenn", "ist", "sind", "war", "wird", "werden", "kann", "sich", "nicht", "als", "wie", "den", "dem", "des", "le", "la", "les", "un", "une", "des", "du", "de", "et", "ou", "mais", "à", "au", "aux", "dans", "sur", "avec", "pour", "par", "que", "qui", "est", "sont", "ne", "en", "ce", "cette", "ces", "el", "los", "las", "una", "unos", "y", "o", "pero", "del", "al", "con", "para", "por", "es", "son", "se", "su", "sus", "lo", "como", "il", "gli", "uno", "e", "ma", "di", "da", "nel", "nella", "sul", "con", "per", "tra", "che", "è", "sono", "della", "delle", "dei", "os", "as", "um", "uma", "ou", "mas", "do", "da", "dos", "das", "no", "na", "nos", "nas", "com", "para", "que", "é", "são", "het", "een", "en", "of", "maar", "van", "op", "met", "voor", "door", "dat", "die", "is", "zijn", "wordt", "kan", "niet", "om", "i", "oraz", "lub", "ale", "w", "z", "na", "do", "od", "dla", "przez", "że", "który", "która", "jest", "są", "się", "и", "или", "но", "в", "на", "с", "к", "от", "для", "по", "из", "что", "который", "которая", "это", "не", "при", "о", "ve", "veya", "ama", "ile", "için", "bir", "bu", "da", "de", "ki", "gibi", "olarak", "و", "أو", "في", "من", "إلى", "على", "عن", "مع", "أن", "التي", "الذي", "هو", "هي", "هذا", "هذه"]
 )
 _CJK_DANGLING = "的和在是与及把被对从为于或将は が を に の と で も へ や より".replace(" ", "")
 

@@ -178,7 +178,7 @@ def _bias(found: Figures) -> str:
         d = f"Cohen's d of the lengths is {effect:+.2f} (chosen − rejected)"
     said = f"\n\n{d}; the chosen side is the longer one in {share(found.longer_chosen, 1)} of the pairs (ties count half)."
     exchanged = found.kinds.get("origin", Counter()).get("goal_rejected", 0)
-    note = f" {plural(exchanged, 'pair')} have their sides exchanged for the lower goal, which evens this out." if exchanged else ""
+    note = f" {exchanged:,} pairs have their sides exchanged for the lower goal, which evens this out." if exchanged else ""
     return said + note
 
 
@@ -256,7 +256,7 @@ def _loading(manifest: Mapping[str, Any], found: Figures) -> str:
     python = (
         'folder = "."  # this folder, or its name on the Hub for `datasets`\n\n'
         f'from datasets import load_dataset\nload_dataset(folder, split="{split}"){more}\n\n'
-        f'import polars as pl\npl.read_ipc(f"{{folder}}/{grain}/*.arrow", memory_map=False)\n\n'
+        f'import polars as pl\npl.read_ipc(f"{{folder}}/{grain}/*.arrow")\n\n'
         f'import pyarrow.dataset as ds\nds.dataset(f"{{folder}}/{grain}", format="ipc").to_table()'
     )
     about = "Scores are also flat float columns; null means that there is no score."

@@ -3,6 +3,7 @@
 Every text in it comes from data or from a recipe and is escaped; the page allows no script and no request.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -143,10 +144,9 @@ def _plots(scores: Sequence[Compared], measures: Sequence[Compared], note: str) 
 
 def _exchanged(found: Figures) -> str:
     """Why the sides of goal pairs look alike."""
-    count = found.kinds.get("origin", {}).get("goal_rejected", 0)
-    if not count:
-        return ""
-    return f"<p>{plural(count, 'pair')} of {found.rows:,} have their sides exchanged for the lower goal: the sides look alike.</p>"
+    count = found.kinds.get("origin", Counter()).get("goal_rejected", 0)
+    told = f"{count:,} of the {found.rows:,} pairs have their sides exchanged for the lower goal, so that the sides look alike."
+    return f"<p>{told}</p>" if count else ""
 
 
 def _key(compared: Sequence[Compared]) -> str:

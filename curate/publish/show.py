@@ -111,11 +111,16 @@ def rows_at(files: Files, numbers: Iterable[int], columns: Sequence[str] | None 
             for index, length in enumerate(_lengths(source)):
                 inside = wanted[(wanted >= start) & (wanted < start + length)] - start
                 if len(inside):
-                    parts.append(_batch(source, names, index).take(pa.array(inside)))
+                    parts.append(_batch(source, names, index).take(_indices(inside)))
                 start += length
     if not parts:
-        return pa.table({name: pa.nulls(0, files.schema.field(name).type) for name in names})
+        return files.schema.empty_table().select([name for name in names if name in files.schema.names])
     return pa.concat_tables(parts)
+
+
+def _indices(numbers: np.ndarray) -> pa.Array:
+    """Row numbers as Arrow. `pa.array` would import pandas first where it is installed, which takes longer than reading."""
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(np.ascontiguousarray(numbers, np.int64))])
 
 
 def _lengths(source: pa.MemoryMappedFile) -> list[int]:

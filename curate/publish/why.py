@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -175,7 +175,7 @@ def _prompt_story(version: Version, names: Sequence[str], prefix: str) -> Why:
     places = [place for table in names for place in _places(version, table, ["prompt_id"], test)]
     if not places:
         _raise_unknown(version, names, prefix)
-    ids = {_row(version, place, ["prompt_id"])["prompt_id"] for place in places[:1000]}
+    ids = _prompt_ids(version, names, prefix)
     if len(ids) > 1:
         raise UnknownName(f"{prefix} is the start of several prompts: {', '.join(sorted(ids)[:LISTED])}; give more digits")
     values = _row(version, places[0])
@@ -187,6 +187,13 @@ def _prompt_story(version: Version, names: Sequence[str], prefix: str) -> Why:
             events.append(Event("version", "ended", f"{len(there):,} in {table}: {listed}{'…' if len(there) > LISTED else ''}"))
     kept = any(place.table == version.manifest["grain"] for place in places)
     return Why(str(version), "prompts", "prompts", ids.pop(), None, kept, messages_text(values["prompt"]), {}, {}, tuple(events))
+
+
+def _prompt_ids(version: Version, names: Sequence[str], prefix: str) -> set[str]:
+    found: set[str] = set()
+    for batch in (batch for table in names for batch in files_of(version.path, table).batches(["prompt_id"])):
+        found.update(pc.unique(batch["prompt_id"].filter(pc.starts_with(batch["prompt_id"], prefix))).to_pylist())
+    return found
 
 
 def _raise_unknown(version: Version, names: Sequence[str], prefix: str) -> None:
@@ -210,7 +217,7 @@ class _Teller:
     grain: str
     table: str
 
-    @property
+    @cached_property
     def steps(self) -> tuple[Step, ...]:
         return steps_of(self.version.manifest)
 
@@ -259,7 +266,7 @@ class _Teller:
         own = {step.name for step in self.steps[1:]}
         entries = [e for name in ("scores", "chosen_scores", "rejected_scores", "votes") for e in self.row.get(name) or ()]
         raters = dict.fromkeys(entry["rater"] for entry in entries if entry["rater"] not in own)
-        return [f"came with {text}" for rater in raters for text in _scores(self.row, rater, named=True)]
+        return [f"came with {'; '.join(_scores(self.row, rater, named=True))}" for rater in raters]
 
     def _parent(self) -> list[Event]:
         parent = self.row.get("parent_id")
@@ -331,10 +338,11 @@ class _Teller:
         scored = _scores(self.row, step.name)
         events = [Event(step.name, "scored", "; ".join(scored))] if scored else []
         seen = []
-        for side, values in self._responses().items():
+        for side, values in self._responses.items():
             seen += [f"{side}: {text}" for text in _measures(values.get("evidence"), step)]
         return events + ([Event(step.name, "saw", "; ".join(seen))] if seen else [])
 
+    @cached_property
     def _responses(self) -> dict[str, dict[str, Any]]:
         """The responses a pair was made of, those that the version holds."""
         found = {}
@@ -417,7 +425,8 @@ def _scores(row: Mapping[str, Any], rater: str, named: bool = False) -> list[str
         for entry in row.get(column) or ():
             if entry["rater"] == rater:
                 found.setdefault(entry["aspect"] or "", []).append(f"{side}{number(entry['value'])}")
-                notes += [f"{side}{kind}: {one_line(entry[kind], 160)}" for kind in ("rationale", "error") if entry.get(kind)]
+                about = f"{side}{entry['aspect'] + ' ' if entry['aspect'] else ''}"
+                notes += [f"{about}{kind}: {one_line(entry[kind], 160)}" for kind in ("rationale", "error") if entry.get(kind)]
     who = f"{rater} " if named else ""
     told = [f"{who}{aspect + ' ' if aspect else ''}{', '.join(values)}" for aspect, values in found.items()]
     for vote in row.get("votes") or ():

@@ -142,7 +142,7 @@ def _is_there(wanted: str, grain: Grain, flow: _Flow) -> bool:
     if not dot:
         return column not in NEEDS_WRITER or column in flow.fields
     parts = _parts(wanted)
-    return any("." in name and _matches(parts, _parts(name)) for name in flow.fields)
+    return any(_matches(parts, _parts(name)) for name in flow.fields)
 
 
 def _parts(name: str) -> tuple[str, str, str]:

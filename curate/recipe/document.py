@@ -27,6 +27,8 @@ RESOLVERS = [
     ("merge", r"^(?:<<)$", "<"),
 ]
 
+WORDS = {"bool": "true or false", "int": "a whole number of reasonable length", "float": "a number"}
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's few plain types: `no`, `on`, `12:30` and dates stay text, `1e-3` is a number."""
@@ -90,7 +92,7 @@ def dump(value: Any, flow: bool = False) -> str:
     """The value as YAML that `read` gives back; in the order given. flow: on one line, {a: 1}."""
     width = 10**6 if flow else 130
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=width)
-    return text.removesuffix("\n...\n").rstrip("\n") if flow else text
+    return text.rstrip("\n") if flow else text
 
 
 def _unreadable(fault: Fault) -> Document:
@@ -188,9 +190,7 @@ class _Builder:
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[str, Any] = {}
         for item in nodes:
-            own = self.nodes[path]
             value = self.build(item, path) if isinstance(item, yaml.MappingNode) else None
-            self.nodes[path] = own
             if value is None and not self.full:
                 self.fault(item, "<<: takes a mapping, or a list of mappings")
             merged = (value or {}) | merged
@@ -216,7 +216,7 @@ class _Builder:
             if kind == "float":
                 return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
         except (KeyError, ValueError):
-            self.fault(node, f"{text[:40]!r} is not a {kind}")
+            self.fault(node, f"{text[:40]!r} is not {WORDS[kind]}")
             return None
         if (fault := text_fault(text)) is not None:
             self.fault(node, f"{fault}, which no text may hold")

@@ -45,7 +45,7 @@ BOUNDS = {
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The most similar of the names, or None if none is similar."""
     by_lower = {known.lower(): known for known in names}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6 if len(name) > 3 else 0.5)
     if found:
         return by_lower[found[0]]
     inside = [
@@ -145,8 +145,10 @@ def explain(error: ValidationError, model: type[BaseModel], given: Any) -> list[
     """
     by_place: dict[Path, list[tuple[str, Any]]] = {}
     for fault in error.errors(include_url=False):
-        place, absent = _place(fault["loc"], given, fault["type"])
-        by_place.setdefault(place, []).append((_sentence(fault, absent, model, given, place), fault))
+        place = _place(fault["loc"], given, fault["type"])
+        if fault["type"] == "extra_forbidden" and str(place[-1]) in _siblings(model, place):
+            continue  # known to another member of a union
+        by_place.setdefault(place, []).append((_sentence(fault, model, place), fault))
     inner = set(by_place)
     told = []
     for place, faults in by_place.items():
@@ -157,8 +159,8 @@ def explain(error: ValidationError, model: type[BaseModel], given: Any) -> list[
     return told
 
 
-def _place(loc: Sequence[str | int], given: Any, kind: str) -> tuple[Path, str | None]:
-    """The part of a pydantic location that the recipe has written, and the name of the field that is absent or unknown.
+def _place(loc: Sequence[str | int], given: Any, kind: str) -> Path:
+    """The part of a pydantic location that the recipe has written; for a missing field, where it should be.
 
     Pydantic mixes names of union members into locations; those are no place in the recipe.
     """
@@ -168,14 +170,13 @@ def _place(loc: Sequence[str | int], given: Any, kind: str) -> tuple[Path, str |
         holder = value_at(given, tuple(place))
         if inside is not None or (isinstance(holder, Mapping) and part in holder):
             place.append(part)
-    absent = str(loc[-1]) if kind == "missing" and loc else None
-    return (*place, absent) if absent else tuple(place), absent
+    return (*place, loc[-1]) if kind == "missing" and loc else tuple(place)
 
 
-def _sentence(fault: Any, absent: str | None, model: type[BaseModel], given: Any, place: Path) -> str:
+def _sentence(fault: Any, model: type[BaseModel], place: Path) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown; {did_you_mean(str(place[-1]), _siblings(model, place, given), 'it has')}"
+        return f"unknown; {did_you_mean(str(place[-1]), _siblings(model, place), 'it has')}"
     if kind == "missing":
         return f"missing{_meaning(model, place)}"
     if kind in ("literal_error", "enum"):
@@ -188,7 +189,8 @@ def _sentence(fault: Any, absent: str | None, model: type[BaseModel], given: Any
     if kind in ("too_short", "too_long", "string_too_short", "string_too_long"):
         limit = context.get("min_length", context.get("max_length"))
         bound = "at least" if "short" in kind else "at most"
-        return f"should have {bound} {limit} {'characters' if kind.startswith('string') else 'items'}"
+        unit = "character" if kind.startswith("string") else "item"
+        return f"should have {bound} {limit} {unit}{'' if limit == 1 else 's'}"
     if kind in ("value_error", "assertion_error"):
         return f"!{context['error']}"
     return f"!{fault['msg'][:1].lower()}{fault['msg'][1:]}"
@@ -209,32 +211,39 @@ def _joined(texts: Sequence[str], value: Any) -> str:
     return f"{wanted}, got {quoted(value)}{near}"
 
 
-def _siblings(model: type[BaseModel], place: Path, given: Any) -> list[str]:
-    """Names that may stand where the unknown one does."""
-    holder: type[BaseModel] | None = model
+def _siblings(model: type[BaseModel], place: Path) -> list[str]:
+    """Names that may stand where the last one of a place does."""
+    return [field.alias or name for holder in _holders(model, place) for name, field in holder.model_fields.items()]
+
+
+def _holders(model: type[BaseModel], place: Path) -> list[type[BaseModel]]:
+    """The models that may stand around a place."""
+    holders = [model]
     for part in place[:-1]:
-        holder = _inner(holder, part) if holder is not None else None
-    return [] if holder is None else [f.alias or name for name, f in holder.model_fields.items()]
+        # a position in a list, or a key of a mapping, leads to the same model
+        holders = [inner for holder in holders for inner in _inner(holder, part)] or holders
+    return holders
 
 
-def _inner(model: type[BaseModel], part: str | int) -> type[BaseModel] | None:
-    """The model that a field holds, alone, in a union, list or mapping; the same model for a list position."""
-    if isinstance(part, int):
-        return model
-    found = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
-    return None if found is None else _first_model(found.annotation)
+def _inner(model: type[BaseModel], part: str | int) -> list[type[BaseModel]]:
+    """The models that a field may hold, alone, in a union, list or mapping."""
+    found = next((field for name, field in model.model_fields.items() if part in (name, field.alias)), None)
+    return [] if found is None else _models(found.annotation)
 
 
-def _first_model(annotation: Any) -> type[BaseModel] | None:
+def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if (model := _first_model(argument)) is not None:
-            return model
-    return None
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]
 
 
 def _meaning(model: type[BaseModel], place: Path) -> str:
     """ " (what it is)" for a required field, from its description."""
-    found = next((f for name, f in model.model_fields.items() if place[-1] in (name, f.alias)), None)
-    return f" ({found.description.rstrip('.')})" if found is not None and found.description else ""
+    fields = [
+        field
+        for holder in _holders(model, place)
+        for name, field in holder.model_fields.items()
+        if place[-1] in (name, field.alias)
+    ]
+    about = next((field.description for field in fields if field.description), None)
+    return f" ({about.rstrip('.')})" if about else ""

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from curate.errors import RecipeError, UsageError
+from curate.export.recipes import export_problems
 from curate.operator import Operator
 from curate.operators import OPERATORS
 from curate.recipe import document
@@ -389,6 +390,8 @@ class _Reading:
         for i, item in enumerate(given or []):
             export = {"to": item} if isinstance(item, str) else item
             if isinstance(export, dict) and isinstance(export.get("to"), str):
+                for problem in export_problems(export):
+                    self.problems.add(("exports", i), f"exports, {i + 1}: {problem}")
                 exports.append(export if isinstance(item, str) else self.expanded["exports"][i])
             else:
                 self.problems.add(

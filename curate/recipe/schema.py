@@ -1,6 +1,5 @@
 """The published contracts: a JSON schema of recipes, and a description of each table."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,14 +96,6 @@ def table_schemas() -> dict[Grain, Schema]:
         }
         for grain, columns in tables.COLUMNS.items()
     }
-
-
-def files() -> dict[str, str]:
-    """The files of the schemas folder, by name."""
-    contents: dict[str, Schema] = {"recipe.schema.json": recipe_schema()} | {
-        f"{grain}.json": table for grain, table in table_schemas().items()
-    }
-    return {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in contents.items()}
 
 
 def _step(name: str, operator: type[Operator], definitions: Schema) -> Schema:

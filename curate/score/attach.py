@@ -63,10 +63,6 @@ class Attach(ShardOperator):
         """The file."""
         return {str(self.file)}
 
-    def located(self, base: Path) -> Self:
-        """With the file's path resolved."""
-        return self.model_copy(update={"file": base / self.file})
-
     def parameters(self) -> dict[str, Any]:
         """Where the file lies changes nothing; its contents are told apart by `files`."""
         return super().parameters() | {"file": self.file.name}

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from curate import tables
 from curate.maths import detectors
-from curate.operator import ShardOperator
+from curate.operator import RunsOn, ShardOperator
 from curate.tables import Grain
 
 Measure = Literal["characters", "words", "refusal", "truncated", "language", "template", "repetition"]
@@ -41,7 +41,6 @@ class Features(ShardOperator):
     """
 
     takes: ClassVar[tuple[Grain, ...]] = ("responses", "pairs")
-    runs_on: ClassVar[Literal["thread", "process", "gpu"]] = "process"
 
     measures: tuple[Measure, ...] = Field(default=get_args(Measure), min_length=1, description="What is measured.")
     language: str | None = Field(
@@ -61,6 +60,11 @@ class Features(ShardOperator):
         if len(set(self.measures)) < len(self.measures):
             raise ValueError("`measures` names one twice")
         return self
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """Python looks at every text."""
+        return "process"
 
     def reads(self, grain: Grain) -> set[str]:
         """The texts, the prompt where its language is wanted, and why generation ended."""

@@ -1,8 +1,10 @@
 """Check answers against a reference: a number, a choice, a pattern or a JSON schema."""
 
 import json
+import re
 from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple, get_args
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +12,8 @@ from pydantic import Field
 
 from curate import tables
 from curate.maths import answers
-from curate.operator import ShardOperator
+from curate.operator import RunsOn, ShardOperator
 from curate.tables import Grain
-
-Check = Literal["number", "choice", "regex", "json_schema"]
 
 ASPECT = "correct"
 NO_TEXT, NO_REFERENCE = "no text", "no reference"
@@ -28,28 +28,27 @@ class Verdict(NamedTuple):
     """What a check makes of one text."""
 
     correct: bool | None
-    """None where it could not be told."""
+    """None where there is no answer to judge."""
     read: str | None = None
-    """What was taken for the answer."""
+    """What was taken for the answer; for a schema, what breaks it."""
     error: str | None = None
-    unreadable: bool = False
-    """The text, not the reference, is what could not be read."""
+    """Why no answer could be read."""
 
 
 class Verify(ShardOperator):
     """A score of 1 or 0 (aspect `correct`) for texts that agree or disagree with their reference; on pairs of both sides.
 
-    The rationale is what was read as the answer. Null with an error: no text, no or an unusable reference, or (unless
-    `unreadable: wrong`) an answer that could not be found.
+    The rationale is what was read as the answer, or where the text breaks the schema. Null with an error: no text, no
+    usable reference, or (unless `unreadable: wrong`) no answer found. Text that should be JSON and is not is wrong.
     """
 
     takes: ClassVar[tuple[Grain, ...]] = ("responses", "pairs")
-    runs_on: ClassVar[Literal["thread", "process", "gpu"]] = "process"
 
     check: Literal["number", "choice", "regex", "json_schema", "auto"] = Field(
         default="auto",
-        description="number: the last number stated; choice: the letter chosen; regex, json_schema: the whole text against the "
-        "reference; auto: what the row's meta names under `check`; a row that names none gets no score.",
+        description="number: the number the text settles on; choice: the letter; regex: the reference is found in the text "
+        "(anchor it to match the whole); json_schema: the text is JSON that the reference accepts; auto: whichever the row's "
+        "meta names under `check`; a row that names none gets no score.",
     )
     reference: str = Field(default="reference", description="Column with the right answer, the pattern or the schema.")
     letters: str = Field(default="ABCDEFGHIJ", pattern=r"^[A-Z]{2,26}$", description="Letters a choice may be.")
@@ -57,6 +56,11 @@ class Verify(ShardOperator):
         default="error", description="An answer that cannot be found is null with an error, or counts as wrong."
     )
     drop_wrong: bool = Field(default=False, description="Drop rows with a wrong answer; pairs whose chosen side is wrong.")
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """Python looks at every text."""
+        return "process"
 
     def reads(self, grain: Grain) -> set[str]:
         """The texts, the reference and, for auto, meta."""
@@ -98,8 +102,13 @@ class Verify(ShardOperator):
             return Verdict(None, error=NO_TEXT)
         if reference is None:
             return Verdict(None, error=NO_REFERENCE)
-        verdict = CHECKS[check](text, reference, self.letters)
-        if verdict.unreadable and self.unreadable == "wrong":
+        try:
+            verdict = CHECKS[check](text, reference, self.letters)
+        except ValueError as problem:
+            return Verdict(None, error=f"reference cannot be used: {problem}"[:SHOWN])
+        except RecursionError:
+            return Verdict(None, error="text or schema nested too deeply")
+        if verdict.error and self.unreadable == "wrong":
             return verdict._replace(correct=False, error=None)
         return verdict
 
@@ -119,3 +128,51 @@ def _named_check(meta: str) -> str | None:
         return None
     check = fields.get("check") if isinstance(fields, dict) else None
     return None if check is None else str(check)
+
+
+# -- the checks: text, reference and letters in, a verdict out; a reference that cannot be used is a ValueError
+
+
+def _check_number(text: str, reference: str, letters: str) -> Verdict:
+    answers.gold_number(reference)  # a reference without a number is its own fault, not the text's
+    try:
+        found = answers.read_number(text)
+    except ArithmeticError:  # powers can name numbers that no memory holds
+        return Verdict(None, error="number too large")
+    if found is None:
+        return Verdict(None, error="no number found")
+    return Verdict(answers.numbers_equal(found, reference), found.text)
+
+
+def _check_choice(text: str, reference: str, letters: str) -> Verdict:
+    gold = re.fullmatch(rf"[\s(\[*]*([{letters}])[\s)\].:*]*", reference.upper())
+    if gold is None:
+        raise ValueError(f"{reference!r} is none of {letters}")
+    found = answers.final_choice(text, letters)
+    if found is None:
+        return Verdict(None, error="no choice found")
+    return Verdict(found == gold[1], found)
+
+
+def _check_pattern(text: str, reference: str, letters: str) -> Verdict:
+    return Verdict(answers.matches_pattern(text, reference))
+
+
+def _check_schema(text: str, reference: str, letters: str) -> Verdict:
+    return Verdict(*answers.fits_schema(text, _schema(reference)))
+
+
+@lru_cache(maxsize=256)
+def _schema(reference: str) -> dict[str, Any]:
+    schema = json.loads(reference)
+    if not isinstance(schema, dict):
+        raise ValueError(f"a JSON schema is an object, got {reference[:40]!r}")
+    return schema
+
+
+CHECKS: dict[str, Callable[[str, str, str], Verdict]] = {
+    "number": _check_number,
+    "choice": _check_choice,
+    "regex": _check_pattern,
+    "json_schema": _check_schema,
+}

@@ -30,7 +30,7 @@ steps:
   - exact_duplicate: {{within: prompt}}
   - aggregate: {{name: both, from: [rm, judge], calibrate: z}}
   - pair: {{by: both, how: best_worst, min_gap: 0.1}}
-  - margin: {{by: both, min: 0.5}}
+  - margin: {{min: 0.5}}
   - split: {{test: 0.02}}
 """
 CHILD = """
@@ -143,7 +143,7 @@ def plain(store: Path, folder: Path) -> dict[str, float]:
         snapshots[value["asked"]["operator"]] = opened.snapshot(value["snapshot"])
 
     def spill(operator: str, columns: list[str]) -> Path:
-        path = folder / f"{operator}.arrow"
+        path = folder / f"{operator}-{columns[0]}.arrow"
         table = pa.concat_tables(opened.read(snapshots[operator], columns))
         pl.from_arrow(table).write_ipc(path, compression="zstd")  # type: ignore[union-attr]
         return path
@@ -166,26 +166,26 @@ def plain(store: Path, folder: Path) -> dict[str, float]:
         return pl.concat_list(pl.struct([*names, *nulls, pl.lit(None, pl.String).alias("error")]))
 
     def duplicates() -> None:
-        frame = pl.read_ipc(texts, memory_map=False)
+        frame = pl.read_ipc(texts)
         frame.select(
             pl.len().over("prompt_id", "response"), pl.int_range(pl.len()).first().over("prompt_id", "response").alias("kept")
         ).write_ipc(folder / "out.arrow", compression="zstd")
 
     def aggregate() -> None:
         z = [(score("scores", r) - score("scores", r).mean()) / score("scores", r).std() for r in ("rm", "judge")]
-        pl.read_ipc(lists, memory_map=False).select(
+        pl.read_ipc(lists).select(
             pl.concat_list("scores", entry("both", "score", pl.mean_horizontal(z).cast(pl.Float32)))
         ).write_ipc(folder / "out.arrow", compression="zstd")
 
     def margin() -> None:
         gap = score("chosen_scores", "both") - score("rejected_scores", "both")
-        pl.read_ipc(sides, memory_map=False).select(gap.alias("margin"), (gap < 0.5).alias("flag")).write_ipc(
+        pl.read_ipc(sides).select(gap.alias("margin"), (gap < 0.5).alias("flag")).write_ipc(
             folder / "out.arrow", compression="zstd"
         )
 
     def split() -> None:
         text = pl.col("prompt").list.first().struct.field("content").str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", " ")
-        pl.read_ipc(prompts, memory_map=False).select(
+        pl.read_ipc(prompts).select(
             pl.when(text.hash(0) % 50 == 0).then(pl.lit("test")).otherwise(pl.lit("train"))
         ).write_ipc(folder / "out.arrow", compression="zstd")
 

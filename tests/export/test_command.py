@@ -41,7 +41,9 @@ def test_options_reach_the_export(app: typer.Typer, version: MakeVersion, tmp_pa
     assert note["rows"] == {"train": 2}
 
 
-def test_a_failed_check_exits_with_1(app: typer.Typer, version: MakeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_exits_with_1(
+    app: typer.Typer, version: MakeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from curate.export import check as checking
 
     version([pair("A?", "good", "bad")])

@@ -33,7 +33,12 @@ def test_the_note_names_version_and_files_and_is_the_same_twice(version: MakeVer
     done = [export(made, "trl-dpo", tmp_path / name) for name in ("one", "two")]
     assert (done[0].path / "export.json").read_bytes() == (done[1].path / "export.json").read_bytes()
     note = json.loads((done[0].path / "export.json").read_bytes())
-    assert (note["version"], note["content"], note["to"], note["rows"]) == ("demo@v1", made.manifest["content"], "trl-dpo", {"train": 1})
+    assert (note["version"], note["content"], note["to"], note["rows"]) == (
+        "demo@v1",
+        made.manifest["content"],
+        "trl-dpo",
+        {"train": 1},
+    )
     sha = hashlib.sha256((done[0].path / "train.jsonl").read_bytes()).hexdigest()
     assert [file["sha256"] for file in note["files"]] == [sha]
 
@@ -91,7 +96,9 @@ def test_identical_pairs_are_refused_or_skipped(version: MakeVersion, tmp_path: 
     ("column", "value"),
     [("label_prob", 0.75), ("weight", 2.0), ("stage", 1), ("spans", [{"side": "chosen", "start": 0, "end": 1, "weight": 2.0}])],
 )
-def test_what_a_format_cannot_carry_is_refused_or_dropped(version: MakeVersion, tmp_path: Path, column: str, value: object) -> None:
+def test_what_a_format_cannot_carry_is_refused_or_dropped(
+    version: MakeVersion, tmp_path: Path, column: str, value: object
+) -> None:
     made = version([pair("A?", "good", "bad", **{column: value}), pair("B?", "good", "bad")])
     for to in ("trl-dpo", "trl-reward", "trl-sft"):
         with pytest.raises(ExportError, match=f"{to} cannot carry {column} .*--drop {column}"):
@@ -215,7 +222,11 @@ def test_reward_refuses_margins_that_would_mislead(version: MakeVersion, tmp_pat
 def test_tools_are_text_and_tool_calls_objects(version: MakeVersion, tmp_path: Path) -> None:
     tools = json.dumps([{"type": "function", "function": {"name": "f"}}])
     calls = json.dumps([{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}])
-    turns = [{"role": "assistant", "tool_calls": calls}, {"role": "tool", "content": "2"}, {"role": "assistant", "content": "good"}]
+    turns = [
+        {"role": "assistant", "tool_calls": calls},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "good"},
+    ]
     row = pair("A?", "good", "bad", tools=tools, chosen_turns=turns)
     (out,) = read(export(version([row]), "trl-dpo", tmp_path / "out").path)
     assert out["tools"] == tools
@@ -244,7 +255,13 @@ def test_an_export_of_no_rows_is_refused(version: MakeVersion, tmp_path: Path) -
 def test_jsonl_holds_everything(version: MakeVersion, tmp_path: Path) -> None:
     row = pair("A?", "good", "bad", rm=(7.1, 2), meta='{"k":[1]}', goal='{"score":7.5}', weight=0.1)
     (out,) = read(export(version([row]), "jsonl", tmp_path / "out").path)
-    assert (out["meta"], out["goal"], out["weight"], out["prompt"], out["chosen"]) == ({"k": [1]}, {"score": 7.5}, 0.1, messages("A?"), ANSWER)
+    assert (out["meta"], out["goal"], out["weight"], out["prompt"], out["chosen"]) == (
+        {"k": [1]},
+        {"score": 7.5},
+        0.1,
+        messages("A?"),
+        ANSWER,
+    )
     assert out["chosen_scores"][0]["value"] == out["chosen_score_rm_help"] == 7.1
     assert out["margin"] is None
 
@@ -260,7 +277,7 @@ def test_parquet_holds_the_versions_columns(version: MakeVersion, tmp_path: Path
 
 
 def test_text_survives(version: MakeVersion, tmp_path: Path) -> None:
-    text = "\u2028 \x85 \" \\ \n\r\t é 漢 😀 \x01 </script>"
+    text = '\u2028 \x85 " \\ \n\r\t é 漢 😀 \x01 </script>'
     for to in ("trl-dpo", "jsonl"):
         folder = export(version([pair(text, text + "1", text + "2")]), to, tmp_path / to).path
         rows = [json.loads(line) for line in (folder / "train.jsonl").read_bytes().split(b"\n") if line]

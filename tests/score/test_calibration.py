@@ -19,7 +19,7 @@ def test_standard_scores_count_deviations_from_the_mean() -> None:
 
 
 def test_equal_scores_have_exactly_no_spread_and_standard_score_zero() -> None:
-    values = np.full(1001, 0.1, dtype=np.float32)
+    values = np.full(1001, 0.1)  # whose rounded mean is not 0.1
     mean, spread = calibration.moments(values)
     assert spread == 0.0
     assert set(calibration.standard_score(values, mean, spread)) == {0.0}

@@ -58,7 +58,17 @@ def test_texts_are_counted_in_characters_a_reader_sees() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a\u00a0b\u2028c\x1c\x85", "e\u0301\u0323", "각", "नमस्ते", "👨\u200d👩\u200d👧", "a\u20dd\u00ad\ufeff", "שָׁלוֹם", "ﬁ½²"],
+    [
+        "",
+        "a\u00a0b\u2028c\x1c\x85",
+        "e\u0301\u0323",
+        "\u1100\u1161\u11a8",
+        "नमस्ते",
+        "👨\u200d👩\u200d👧",
+        "a\u20dd\u00ad\ufeff",
+        "שָׁלוֹם",
+        "ﬁ½²",
+    ],
 )
 def test_characters_counted_at_once_are_those_the_detector_counts(text: str) -> None:
     assert values(responses(text), "characters") == [detectors.characters(text)]
