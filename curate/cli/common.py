@@ -1,7 +1,10 @@
 """What several commands share: the store option, JSON output, the console."""
 
 import json
+import math
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +39,25 @@ def console(stderr: bool = False) -> "Console":
     return made
 
 
+def store_words(store: Path | None) -> list[object]:
+    """The words that make another command work on the same store."""
+    return ["--store", store] if store else []
+
+
+def command(*words: object) -> str:
+    """A `curate` command as a shell takes it."""
+    return shlex.join(["curate", *map(str, words)])
+
+
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    """One JSON document on standard output. A number that is none, which JSON cannot say, is null."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    typer.echo(json.dumps(_sayable(value), indent=1, ensure_ascii=not unicode, default=str, allow_nan=False))
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _sayable(entry) for key, entry in value.items()}
+    return [_sayable(entry) for entry in value] if isinstance(value, list | tuple) else value

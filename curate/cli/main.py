@@ -1,5 +1,6 @@
 """The `curate` command. Exit 0: done; 1: the work failed; 2: wrong use; 130: stopped by Ctrl-C."""
 
+import io
 import os
 import sys
 
@@ -40,30 +41,42 @@ exporting.add_to(app)
 
 def main() -> None:
     """Run the command line, turning errors into one sentence and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except CurateError as error:
-        typer.echo(f"error: {error}", err=True)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:  # the reader of our output went away: not an error of ours
+        code = _say(str(error), error.exit_code)
+    except (BrokenPipeError, SystemExit):  # typer and rich exit so, too, when the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except typer.Abort:
+    except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
-        code = _usage(error)
+        code = _explained(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _usage(error: Exception) -> int:
-    """Exit code of a wrong call, its message shown; any other exception is a fault of ours and keeps its trace."""
-    show = getattr(error, "show", None)
-    if show is None:
-        raise error
-    show()
-    return int(getattr(error, "exit_code", 2))
+def _say(text: str, code: int) -> int:
+    """One sentence on standard error; what it quotes from data cannot command a terminal."""
+    from curate.publish.wording import visible
+
+    typer.echo(f"error: {visible(text)}", err=True)
+    return code
+
+
+def _explained(error: Exception) -> int:
+    """Exit code of a wrong call or a file that cannot be used; any other exception is a fault of ours and keeps its trace."""
+    if (show := getattr(error, "show", None)) is not None:
+        show()
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, OSError) and error.filename is not None:
+        return _say(f"{error.filename}: {error.strerror}", 1)
+    if type(error).__module__.split(".")[0] == "pyarrow":
+        first = str(error).split("\n", 1)[0]
+        return _say(f"a stored file cannot be read ({first}); `curate verify` names files that were changed or cut short", 1)
+    raise error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Tell a person how a run goes: a live bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
+
+import typer
 
 from curate.cli.common import console
 
@@ -15,12 +18,15 @@ LINE_SECONDS = 10.0  # a plain line at most this often, so that a log stays read
 
 def stage_line(stage: "Stage", seconds: float, reused: bool) -> str:
     """One step in one line: rows in, kept, made, dropped and why, and how long it took."""
+    from curate.publish.wording import one_line
+
     counts = stage.counts
     parts = [f"{counts['rows_in']:>9,} in", f"{counts['kept']:>9,} kept"]
     parts.append(f"{counts['made']:>9,} made" if counts["made"] is not None else " " * 14)
     parts.append("   done before" if reused else f"{seconds:>8.1f} s    ")
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts["dropped"].items())
-    return f"{stage.name:<18} {' '.join(parts)}" + (f"   dropped: {dropped}" if dropped else "")
+    told = f"   dropped: {one_line(dropped, 200)}" if dropped else ""
+    return f"{stage.name:<18} {' '.join(parts)}{told}".rstrip()
 
 
 def left(done: int, total: int | None, seconds: float) -> str:
@@ -34,7 +40,6 @@ class Lines:
     """Plain lines for logs and pipes."""
 
     def __init__(self) -> None:
-        self.console = console(stderr=True)
         self.step, self.total, self.done = "", 0, 0
         self.began = self.spoke = time.monotonic()
 
@@ -49,15 +54,16 @@ class Lines:
         now = time.monotonic()
         if now - self.spoke >= LINE_SECONDS:
             self.spoke = now
-            self.console.print(f"{self.step}: {left(self.done, self.total, now - self.began)}", soft_wrap=True)
+            self.said(f"{self.step}: {left(self.done, self.total, now - self.began)}")
 
     def finished(self, stage: "Stage", seconds: float, reused: bool) -> None:
         """A step is done."""
-        self.console.print(stage_line(stage, seconds, reused), soft_wrap=True)
+        self.said(stage_line(stage, seconds, reused))
 
     def said(self, text: str) -> None:
-        """Something worth knowing."""
-        self.console.print(text, soft_wrap=True)
+        """Something worth knowing. A run does not end because nobody reads any more how it goes."""
+        with contextlib.suppress(BrokenPipeError):
+            typer.echo(text, err=True)
 
     def close(self) -> None:
         """Nothing to put away."""
@@ -67,9 +73,10 @@ class Bar(Lines):
     """A live bar above the finished steps."""
 
     def __init__(self) -> None:
-        super().__init__()
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+        super().__init__()
+        self.console = console(stderr=True)
         self.progress: Progress = Progress(
             TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=30),
@@ -98,6 +105,10 @@ class Bar(Lines):
         """A step is done: its line takes the bar's place."""
         self._clear()
         super().finished(stage, seconds, reused)
+
+    def said(self, text: str) -> None:
+        """A line above the bar."""
+        self.console.print(text, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar off the screen."""

@@ -3,7 +3,10 @@
 Texts come from data: control characters and turns of direction are made visible, and nothing in them is markup.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from curate.publish.wording import messages_text, number, one_line, plural, share, short_id, shorten, visible
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 TEXT_CHARACTERS = 1_200
 BAR = 24  # characters of the longest bar of a funnel
-SIDE_BY_SIDE = 100  # columns a terminal needs for two texts beside each other
+WIDE = 100  # columns a terminal needs for two texts beside each other, and for all columns of a table
 COLOURS = {"chosen": "green", "rejected": "red", "response": "blue"}
 DID = {"came": "dim", "saw": "", "scored": "cyan", "made": "blue", "dropped": "red", "unseen": "dim", "ended": "bold"}
 
@@ -33,34 +36,74 @@ def print_versions(
     if not versions:
         console.print("no versions yet; `curate run RECIPE` publishes one")
         return
-    table = _table("version", ">rows", "rows are", ">dropped", "splits", "made", "tags")
+    wide = console.width >= WIDE
+    table = _table("version", ">rows", "rows are", ">dropped", *(("splits", "made") if wide else ()), "tags")
     for version in versions:
         manifest = version.manifest
         splits = manifest["splits"]
         dropped = sum(sum(step["dropped"].values()) for step in manifest["steps"])
-        told = ", ".join(f"{name} {rows:,}" for name, rows in sorted(splits.items())) if len(splits) > 1 else ""
         named = sorted(tag for tag, at in ((tags or {}).get(version.name) or {}).items() if at == version.number)
-        made = str(version.run.get("started", ""))[:16].replace("T", " ")
+        made = visible(str(version.run.get("started", "")))[:16].replace("T", " ")
+        more = [split_rows(splits) if len(splits) > 1 else "", made] if wide else []
         rows = f"{sum(splits.values()):,}"
-        table.add_row(Text(str(version), "bold"), rows, manifest["grain"], f"{dropped:,}", told, made, ", ".join(named))
+        table.add_row(Text(str(version), "bold"), rows, manifest["grain"], f"{dropped:,}", *more, ", ".join(named))
     console.print(table)
+
+
+def split_rows(splits: Mapping[str, int]) -> str:
+    """Rows of each split, in the order in which they are used."""
+    order = ("train", "validation", "test")
+    names = sorted(splits, key=lambda name: (order.index(name) if name in order else len(order), name))
+    return ", ".join(f"{name} {splits[name]:,}" for name in names)
+
+
+def print_runs(console: "Console", records: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each run, in the order given."""
+    from rich.text import Text
+
+    if not records:
+        console.print("no runs yet; `curate run RECIPE` makes one")
+        return
+    colours = {"done": "green", "failed": "red", "crashed": "red", "running": "cyan"}
+    wide = console.width >= WIDE
+    table = _table("run", "dataset", "state", *(("started", ">seconds") if wide else ()), "result")
+    for record in records:
+        started = f"{datetime.fromtimestamp(record['started']):%Y-%m-%d %H:%M:%S}"
+        seconds = f"{record['ended'] - record['started']:,.1f}" if record.get("ended") else ""
+        state = Text(str(record["state"]), colours.get(record["state"], ""))
+        more = [started, seconds] if wide else []
+        table.add_row(visible(record["id"]), visible(record.get("name")), state, *more, _ended(record))
+    console.print(table)
+
+
+def _ended(record: Mapping[str, Any]) -> str:
+    if version := record.get("version"):
+        return visible(version) + ("" if record.get("published", True) else " (the same content: nothing published)")
+    return one_line((record.get("error") or "").split("\n", 1)[0], 200)
 
 
 # -- rows
 
 
-def print_pairs(console: "Console", shown: "Shown", limit: int = TEXT_CHARACTERS) -> None:
-    """Rows as a person reads them: pairs side by side where the terminal is wide enough. limit: characters of a text."""
+def print_pairs(
+    console: "Console", shown: "Shown", limit: int = TEXT_CHARACTERS, measurers: Collection[str] = ("features",)
+) -> None:
+    """Rows as a person reads them: pairs side by side where the terminal is wide enough.
+
+    limit: characters of a text. measurers: raters that are `features` steps, whose measures are told in short.
+    """
     from rich.text import Text
 
     for row in shown.rows:
-        console.print(render_row(row, console.width, limit))
+        console.print(render_row(row, console.width, limit, measurers))
         console.print()
     matched = "" if shown.matched == shown.total else f" of {shown.matched:,} that match"
     console.print(Text(f"{plural(len(shown.rows), 'row')}{matched} of {shown.total:,} in {shown.version} {shown.table}", "dim"))
 
 
-def render_row(row: Mapping[str, Any], width: int = 140, limit: int = TEXT_CHARACTERS) -> "RenderableType":
+def render_row(
+    row: Mapping[str, Any], width: int = 140, limit: int = TEXT_CHARACTERS, measurers: Collection[str] = ("features",)
+) -> "RenderableType":
     """One row of any table, whatever columns were asked for."""
     from rich.console import Group
     from rich.rule import Rule
@@ -71,8 +114,8 @@ def render_row(row: Mapping[str, Any], width: int = 140, limit: int = TEXT_CHARA
     parts: list[RenderableType] = [Rule(_title(row), align="left", style="dim")]
     if "prompt" in row:
         parts.append(_labelled("prompt", row["prompt"], "bold", limit))
-    panels = [_labelled(_side_title(row, side), row[side], COLOURS[side], limit) for side in sides]
-    if len(panels) == 2 and width >= SIDE_BY_SIDE:
+    panels = [_labelled(_side_title(row, side, measurers), row[side], COLOURS[side], limit) for side in sides]
+    if len(panels) == 2 and width >= WIDE:
         table = _grid(2)
         table.add_row(*panels)
         panels = [table]
@@ -101,18 +144,48 @@ def _title(row: Mapping[str, Any]) -> Any:
 
     row_id = next((row[name] for name in ("pair_id", "response_id", "prompt_id") if row.get(name)), None)
     facts = [f"row {row['row']}"] if row.get("row") is not None else []
-    named = [name for name in ("margin", "goal", "weight", "label_prob", "split") if row.get(name) is not None]
+    named = [name for name in ("margin", "weight", "label_prob", "split") if row.get(name) is not None]
     facts += [f"{name} {_value(row[name])}" for name in named]
+    if row.get("goal") is not None:
+        facts.append(f"goal {_goal(row['goal'])}" + (", sides swapped for it" if row.get("origin") == "goal_rejected" else ""))
     if row.get("dropped_by"):
         facts.append(f"dropped by {row['dropped_by']}: {row.get('reason')} {number(row.get('value'))}")
     return Text(one_line(" · ".join([short_id(row_id), *facts]), 120), "default")
 
 
-def _side_title(row: Mapping[str, Any], side: str) -> str:
+def _goal(goal: str) -> str:
+    """A goal's attributes without the JSON around them."""
+    try:
+        attributes = json.loads(goal)
+        return ", ".join(f"{name} {number(value)}" for name, value in attributes.items())
+    except (ValueError, TypeError, AttributeError):
+        return str(goal)
+
+
+def _side_title(row: Mapping[str, Any], side: str, measurers: Collection[str]) -> str:
+    """The side, its model, what raters gave it, and then what was measured."""
     column, model = ("scores", "model") if side == "response" else (f"{side}_scores", f"{side}_model")
-    scores = [(entry["rater"], entry["aspect"], entry["value"]) for entry in row.get(column) or ()]
-    told = [f"{rater}{f' {aspect}' if aspect else ''} {number(value)}" for rater, aspect, value in scores]
-    return one_line(" · ".join([side, *([row[model]] if row.get(model) else []), *told]), 160)
+    scores = row.get(column) or ()
+    told = [_score(entry) for entry in scores if entry["rater"] not in measurers]
+    told += [_measure(entry) for entry in scores if entry["rater"] in measurers]
+    parts = [side, one_line(row.get(model), 40), *told]
+    return one_line(" · ".join(part for part in parts if part), 240)
+
+
+def _score(entry: Mapping[str, Any]) -> str:
+    return f"{entry['rater']}{f' {aspect}' if (aspect := entry['aspect']) else ''} {number(entry['value'])}"
+
+
+def _measure(entry: Mapping[str, Any]) -> str:
+    """A measure in short: 34 characters, truncated, en; empty for what was not found."""
+    aspect, value = entry["aspect"] or entry["rater"], entry["value"]
+    if aspect == "language":
+        return one_line(entry.get("rationale"), 20)
+    if not value or math.isnan(value):
+        return ""
+    if aspect in ("characters", "words"):
+        return plural(int(value), aspect[:-1])
+    return str(aspect) if value == 1 else f"{aspect} {number(value)}"
 
 
 def plain_row(row: Mapping[str, Any]) -> "Table":
@@ -137,7 +210,10 @@ def print_funnel(console: "Console", version: "Version") -> None:
     """What each step kept, dropped and made."""
     from curate.publish.figures import steps_of
 
-    table = _table("step", "rows are", ">rows in", ">kept", ">share", "", "dropped", "made")
+    wide = console.width >= WIDE
+    table = _table(*(("step", "rows are", ">rows in", ">kept", ">share", "") if wide else ("step", ">rows in", ">kept")))
+    table.add_column("dropped", overflow="fold")
+    table.add_column("made", overflow="fold")
     widest: dict[str, int] = {}
     for step in steps_of(version.manifest):
         widest[step.grain] = max(widest.get(step.grain, 1), step.rows_in)
@@ -145,8 +221,10 @@ def print_funnel(console: "Console", version: "Version") -> None:
         lost = round(BAR * step.rows_in / widest[step.grain]) - kept
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(step.dropped.items(), key=lambda item: -item[1]))
         made = f"{step.made:,} {step.makes}" if step.made is not None else ""
-        counts = [f"{step.rows_in:,}", f"{step.kept:,}", share(step.kept, step.rows_in)]
-        table.add_row(step.name, step.grain, *counts, "█" * kept + "░" * lost, one_line(reasons, 200), made)
+        counts = [f"{step.rows_in:,}", f"{step.kept:,}"]
+        if wide:
+            counts = [step.grain, *counts, share(step.kept, step.rows_in), "█" * kept + "░" * lost]
+        table.add_row(visible(step.name), *counts, one_line(reasons, 200), made)
     console.print(table)
 
 
@@ -263,8 +341,10 @@ def _example(example: "Example") -> "RenderableType":
     from rich.text import Text
 
     texts = " / ".join(one_line(text, 60) for text in example.texts)
-    changes = "".join(f"\n    {name}: {_side_value(old)} → {_side_value(new)}" for name, old, new in example.changes)
-    return Text.assemble(("  " + short_id(example.id), "cyan"), f"  {one_line(example.prompt, 60)}  {texts}{changes}")
+    lines = [texts] if texts else []
+    lines += [f"{name}: {_side_value(old)} → {_side_value(new)}" for name, old, new in example.changes]
+    more = "".join(f"\n    {visible(line)}" for line in lines)
+    return Text.assemble(("  " + short_id(example.id), "cyan"), f"  {one_line(example.prompt, 100)}{more}")
 
 
 def _side_value(value: Any) -> str:

@@ -137,17 +137,20 @@ def read_number(text: str) -> Number | None:
     result ("12 + 5"), irrational forms (2√3), and texts cut in the middle of a calculation or of the answer itself.
     """
     plain = _first_block(_plain(text), _CUE)
-    for cue in reversed(list(_CUE.finditer(plain))):
+    cues = list(_CUE.finditer(plain))
+    if not cues:
+        return _last_number(plain, 0)
+    for cue in reversed(cues):
         statement = _statement(plain, cue)
-        if statement is None:
-            return None
-        found = _stated(plain, *statement, cue=_cue_name(cue))
+        found = _stated(plain, *statement, cue=_cue_name(cue)) if statement else []
         if found:
             return _corrected(plain, found[0]) if len(found) == 1 else None
-        if cue["boxed"]:
+        if cue["boxed"] or (cue is cues[-1] and not statement):
             return None
-        return _last_number(plain, cue.end()) or _earlier(plain, cue)
-    return _last_number(plain, 0)
+        after = _last_number(plain, cue.end()) if cue is cues[-1] else None
+        if after:
+            return after
+    return None
 
 
 def _numbers(plain: str, start: int = 0, end: int | None = None, cue: str = "last") -> Iterator[Number]:
@@ -240,9 +243,10 @@ _CORRECTION = re.compile(
     r"|make that|i mean|or rather|hold on|hmm)\b)[^\d\n.]{0,40}?(?=[-$\d\\])",
     re.IGNORECASE,
 )
+_MONTH = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+_MONTH += r"|nov(?:ember)?|dec(?:ember)?)\b\.?"
 _DATE = re.compile(
-    r"\b(?:\d{4}-\d\d-\d\d|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? \d{1,2}(?:st|nd|rd|th)?(?:,? \d{4})?"
-    r"|\d{1,2} (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?(?: \d{4})?"
+    rf"\b(?:\d{{4}}-\d\d-\d\d|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|\d{{1,2}} {_MONTH}(?: \d{{4}})?"
     r"|(?:in|since|by|until|from|of|year|around|before|after) (?:1[0-9]|20)\d\d)\b(?!,\d)",
     re.IGNORECASE,
 )
@@ -252,6 +256,9 @@ _CUT_SHORT = re.compile(
     r"|with|for|in|we|get))\s*$",
     re.IGNORECASE,
 )
+_STATEMENT = 500
+"""Characters of a statement that are read, so that a text without full stops takes no longer than another."""
+
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
 _OPERATOR = r"(?:[+*×÷/-]|\\times|\\cdot|\\div|\bplus\b|\bminus\b|\btimes\b|\band\b|\bor\b|\bto\b|\bbis\b)"
 
@@ -277,7 +284,7 @@ def _statement(plain: str, cue: re.Match[str]) -> tuple[int, int] | None:
     if start >= len(plain) or plain[start:] in ("$", "\\", "-"):
         return None
     sentence = _SENTENCE.match(plain, start)
-    end = sentence.end() if sentence else start
+    end = min(sentence.end(), start + _STATEMENT) if sentence else start
     aside = _ASIDE.search(plain, start, end)
     return start, aside.start() if aside else end
 
@@ -325,11 +332,6 @@ def _corrected(plain: str, found: Number) -> Number:
     return found
 
 
-def _earlier(plain: str, cue: re.Match[str]) -> Number | None:
-    """What was concluded before a cue that announces no number ("The answer is not listed")."""
-    return read_number(plain[: cue.start()]) if _CUE.search(plain, 0, cue.start()) else None
-
-
 def _last_number(plain: str, start: int) -> Number | None:
     """The last number stated after `start`; None where the text is cut within an expression or gives a range."""
     if _CUT_SHORT.search(plain[-40:]):
@@ -356,6 +358,7 @@ def _last_bold(plain: str, start: int) -> Number | None:
 
 def _usable(plain: str, start: int, end: int) -> list[Number]:
     """The numbers of a sentence that can be its point, the last one the likeliest."""
+    start = max(start, end - _STATEMENT)
     stated = [n for n in _numbers(plain, start, end) if not _labels(plain, n) and not _denied(plain, n)]
     dates = [(m.start(), m.end()) for m in _DATE.finditer(plain, start, end)]
     numbers = [n for n in stated if not any(a <= n.start < b for a, b in dates)] or stated[-1:]
@@ -399,11 +402,11 @@ def _bare_word(text: str) -> Number | None:
 
 # ---- choices -------------------------------------------------------------------------------------------------------
 
-_OPTION_WORD = r"(?:(?:the )?(?:option|choice|letter|answer|alternative)\b:?\s*)?"
-_WRAPPING = r"(?:[\s*_$\"'“‘:}]|\\[(\[]|\\(?:text|textbf|mathrm|mathbf|boxed|fbox)\s*\{)*"
+_OPTION_WORD = r"(?:(?:the )?(?:option|choice|letter|answer|alternative)\b:?)?"
+_WRAPPING = r"(?:[\s*_$\"'“‘:}]|\\[(\[]|\\(?:text|textbf|mathrm|mathbf|boxed|fbox)\s*\{){0,12}"
 _STATES = (
     r"(?:\\(?:boxed|fbox)\s*\{|####|\b[Aa](?:nswers?|NSWER)\b[^.\n]{0,80}?(?:\b(?:is|are|be)\b|[:=])"
-    r"(?:,? (?:most likely|likely|probably|therefore|thus|clearly|indeed|simply|then|definitely)\b,?)?"
+    r"(?:,? (?:not \(?[A-Za-z]\)?,? but(?: rather)?|most likely|likely|probably|therefore|thus|clearly|indeed|simply|then|definitely)\b,?)?"
     r"|答案(?:是|为|為)?|正确的?选项(?:是|为)|选(?:择|项)?|\b(?:[Dd]ie Antwort (?:ist|lautet)|Antwort|[Ll]a réponse est|Réponse"
     r"|[Ll]a respuesta es|Respuesta|[Ll]a risposta è|Risposta|[Aa] resposta é|Resposta|[Hh]et antwoord is|Antwoord|Odpowiedź"
     r"|Cevap|Ответ) ?:?)"

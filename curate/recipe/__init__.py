@@ -1,6 +1,6 @@
 """Recipes: read, checked, described, begun."""
 
-from curate.recipe.model import ModelSpec
+from curate.models.spec import ModelSpec
 from curate.recipe.plan import PlannedStep, describe
 from curate.recipe.reader import Recipe, Step, read_recipe
 from curate.recipe.schema import recipe_schema, table_schemas

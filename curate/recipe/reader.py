@@ -11,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from curate.errors import RecipeError, UsageError
 from curate.export.recipes import export_problems
+from curate.models.spec import ModelSpec, key_fault
 from curate.operator import Operator
 from curate.operators import OPERATORS
 from curate.recipe import document
 from curate.recipe.check import Given, Planned, check_steps
 from curate.recipe.document import Path as Place
-from curate.recipe.model import ModelSpec, key_fault
 from curate.recipe.override import TOP_KEYS, override, step_names, step_operator
 from curate.recipe.problems import Part, Places, Problems, did_you_mean, nearest, quoted, validate, value_at
 from curate.source.dialects import provides

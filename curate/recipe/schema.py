@@ -6,10 +6,10 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from curate import tables
+from curate.models.spec import ModelSpec
 from curate.operator import Operator
 from curate.operators import OPERATORS
 from curate.recipe.check import NEVER_NULL
-from curate.recipe.model import ModelSpec
 from curate.recipe.reader import STEP_NAME
 from curate.source.spec import Source
 from curate.store.versions import NAME

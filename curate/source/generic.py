@@ -10,7 +10,7 @@ from curate.source import fields
 from curate.source.fields import Raw, getter, json_text, kind_of, label_text, plain, read_with, real, whole
 from curate.source.messages import Message, after, as_messages, completion, ended, prompt_messages, shared_prefix
 from curate.source.rejects import BadRow
-from curate.source.spec import COLUMNS_OF, GRAINS, MADE_FROM, SIDES, Mapper, PairScore, ScoreField, Source
+from curate.source.spec import COLUMNS_OF, GRAINS, MADE_FROM, SIDES, JoinScores, Mapper, PairScore, ScoreField, Source
 from curate.source.votes import majority, read_label, read_votes, turned
 
 Row = dict[str, Any]
@@ -138,10 +138,11 @@ def images(value: Any, path: str) -> list[dict[str, str]]:
     return out
 
 
-def score_entry(rater: str, aspect: str, value: Any, path: str, rationale: Any = None) -> Row:
-    """An entry of a score column. What is no finite number is null, with its text as error."""
-    number = fields.numeric(value)
-    entry: Row = {"rater": rater, "aspect": aspect, "value": number}
+def score_entry(rater: str, score: ScoreField | PairScore | JoinScores, value: Any, path: str, rationale: Any = None) -> Row:
+    """An entry of a score column. What is no finite number, and no value that `values` lists, is null, with its text as error."""
+    listed = score.values.get(str(fields.same_key(value))) if score.values else None
+    number = fields.numeric(value) if listed is None else listed
+    entry: Row = {"rater": rater, "aspect": score.aspect, "value": number}
     if number is None:
         entry["error"] = "not a number: " + (
             repr(value) if isinstance(value, float) else label_text(value, path) if value is not None else "null"
@@ -154,11 +155,10 @@ def score_entry(rater: str, aspect: str, value: Any, path: str, rationale: Any =
 def read_score(rater: str, score: ScoreField) -> Callable[[Raw], Row | None]:
     """The function that reads a score of a row, None where the row has none."""
     get, reason = getter(score.value), getter(score.rationale) if score.rationale else None
-    aspect, path = score.aspect, score.value
 
     def read(row: Raw) -> Row | None:
         value = get(row)
-        return None if value is None else score_entry(rater, aspect, value, path, reason(row) if reason else None)
+        return None if value is None else score_entry(rater, score, value, score.value, reason(row) if reason else None)
 
     return read
 
@@ -208,7 +208,7 @@ def _lists(source: Source) -> Mapper:
             path = f"{columns['responses']}[{place}]"
             text, turns = completion(answer, path, asked)
             model = None if names[place] is None else label_text(names[place], columns["models"])
-            given = [score_entry(rater, s.aspect, m[place], s.value) for rater, s, m in marks if m[place] is not None]
+            given = [score_entry(rater, s, m[place], s.value) for rater, s, m in marks if m[place] is not None]
             told = {"scores": given} if model is None else {"model": model, "scores": given}
             out.append({"prompt": asked, "response": text, "turns": turns} | about | told)
         return out
@@ -262,7 +262,7 @@ def _pairs(source: Source) -> Mapper:
                 out[name] = label_text(model, name)
         for name, i in zip(("chosen_scores", "rejected_scores"), order, strict=True):
             found = [(rater, s, getters[i](row), str(getattr(s, sides[i]))) for rater, s, getters in marks]
-            out[name] = [score_entry(rater, s.aspect, value, path) for rater, s, value, path in found if value is not None]
+            out[name] = [score_entry(rater, s, value, path) for rater, s, value, path in found if value is not None]
         out["votes"] = turned(cast) if swap else cast
         out["flags"] = pair_flags(out, p_first)
         return [out]

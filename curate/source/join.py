@@ -137,7 +137,7 @@ def _score_reader(join: Join) -> Any:
         if rater is None:
             raise BadRow(str(scores.rater), "missing field")
         reason = get_reason(row) if get_reason else None
-        return score_entry(fields.scalar_text(rater, "rater"), scores.aspect, get_value(row), scores.value, reason)
+        return score_entry(fields.scalar_text(rater, "rater"), scores, get_value(row), scores.value, reason)
 
     return read
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from curate.source import fields
 from curate.tables import PROMPT_COLUMNS, Grain
@@ -86,6 +86,9 @@ Path_ = Annotated[str, AfterValidator(_path)]
 Mapped = Annotated[str, AfterValidator(_mapping)]
 Aspect = Annotated[str, AfterValidator(_aspect)]
 Values = Annotated[tuple[Scalar, ...], BeforeValidator(_several)]
+ScoreValues = Annotated[
+    dict[str, FiniteFloat], Field(description='Scores of values that are no number, or mean another: "yes": 1, "0": 1.5.')
+]
 
 
 class Frozen(BaseModel):
@@ -98,6 +101,7 @@ class ScoreField(Frozen):
     """A score in a field of the row."""
 
     value: Path_
+    values: ScoreValues = {}
     aspect: Aspect = SCORE_ASPECT
     rationale: Path_ | None = None
 
@@ -109,6 +113,7 @@ class PairScore(Frozen):
     rejected: Path_ | None = None
     first: Path_ | None = None
     second: Path_ | None = None
+    values: ScoreValues = {}
     aspect: Aspect = SCORE_ASPECT
 
     @model_validator(mode="after")
@@ -189,6 +194,7 @@ class JoinScores(Frozen):
 
     rater: Path_ | Constant
     value: Path_
+    values: ScoreValues = {}
     aspect: Aspect = SCORE_ASPECT
     rationale: Path_ | None = None
 

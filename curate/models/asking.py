@@ -1,0 +1,130 @@
+"""What is asked of a model and what comes back: the values that operators, the caller, the ledger and back ends share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+ErrorKind = Literal["rate_limit", "timeout", "connection", "server", "bad_reply", "refused", "budget", "request", "engine"]
+"""Why there is no usable answer.
+
+request: the request itself is wrong (over-long, empty): asking again changes nothing. refused: the provider's filter
+declined. budget: --max-cost or --max-calls was reached before it was asked. All others may go away by themselves.
+"""
+FINAL_ERRORS: frozenset[ErrorKind] = frozenset({"request", "refused"})
+"""Errors that stay: a snapshot that holds them is final; any other error is asked again by the next run."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. None: the model's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    logprobs: int | None = None
+    """How many alternatives a token's log-probabilities list; None for no log-probabilities."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample asked of a chat model. n samples are n requests that differ in `sample` (and in `seed`, if one is set)."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    """Messages with role and content; content may be a list of parts (text, image by reference)."""
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int | None = None
+    sample: int = 0
+    tools: tuple[Mapping[str, Any], ...] = ()
+    response_format: Mapping[str, Any] | None = None
+    """A JSON schema the reply must fit: {"name": ..., "schema": {...}}; None for free text."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one request: an answer, or an error, never both."""
+
+    text: str | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    response_tokens: int | None = None
+    logprobs: tuple[Mapping[str, Any], ...] | None = None
+    """Per token of the text: {"token": str, "logprob": float, "top": {token: logprob}}."""
+    seconds: float | None = None
+    cost_usd: float | None = None
+    raw: Mapping[str, Any] | None = None
+    """The choice as the server sent it, with its usage."""
+    error: ErrorKind | None = None
+    detail: str | None = None
+    """The error in words; never holds a key, a header or an address with credentials."""
+    from_ledger: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is an answer."""
+        return self.error is None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a request."""
+
+    reply: Reply
+    retry_after: float | None = None
+    """Seconds the server asks to wait before the next try; None if it did not say."""
+
+
+class Backend(Protocol):
+    """What answers one request, without ledger, retries or limits: those are the caller's."""
+
+    async def send(self, request: Request) -> Attempt:
+        """One try. Never raises for what a server may do: that is an error in the reply."""
+
+    async def close(self) -> None:
+        """Free connections."""
+
+
+class Chat(Protocol):
+    """A chat model, called in batches. Order is kept; every request has a reply, whatever happened."""
+
+    def reply(self, requests: Sequence[Request]) -> list[Reply]:
+        """One reply for each request."""
+
+
+class Reward(Protocol):
+    """A reward model."""
+
+    def score(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> np.ndarray:
+        """Raw rewards, (N, heads) float32; NaN where a conversation could not be scored."""
+
+
+class Embed(Protocol):
+    """An embedding model."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors, (N, D) float32, unit length."""
+
+
+class Models(Protocol):
+    """What a step is given: the recipe's models, ready to be called, by their keys."""
+
+    def chat(self, key: str) -> Chat:
+        """A chat model behind the caller and the ledger."""
+
+    def reward(self, key: str) -> Reward:
+        """A reward model."""
+
+    def embed(self, key: str) -> Embed:
+        """An embedding model."""
+
+    def identity(self, key: str) -> Mapping[str, Any]:
+        """What tells the model from others: name, revision, kind; neither address nor key."""

@@ -1,0 +1,34 @@
+"""Operators that call models."""
+
+from typing import Self
+
+from pydantic import PrivateAttr
+
+from curate.models.asking import Models
+from curate.operator import ShardOperator
+
+
+class ModelOperator(ShardOperator):
+    """A shard operator that calls models; the runner hands them over before the first shard.
+
+    A row whose call failed carries null and `error`; `retryable` counts those that another run may mend.
+    """
+
+    _models: Models | None = PrivateAttr(default=None)
+
+    def with_models(self, models: Models) -> Self:
+        """A copy that can call the recipe's models."""
+        ready = self.model_copy()
+        ready._models = models
+        return ready
+
+    @property
+    def called(self) -> Models:
+        """The models handed over."""
+        if self._models is None:
+            raise RuntimeError(f"{type(self).__name__} was given no models; call with_models first")
+        return self._models
+
+    def calls(self, rows: int) -> int:
+        """Model calls to expect for so many rows: what `curate plan` shows."""
+        return rows
