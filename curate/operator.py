@@ -14,7 +14,7 @@ from curate import tables
 from curate.ids import canonical_json
 from curate.tables import Grain
 
-RunsOn = Literal["thread", "process", "gpu"]
+RunsOn = Literal["thread", "process", "wait"]
 
 
 class Made(NamedTuple):
@@ -51,7 +51,7 @@ class Operator(BaseModel, ABC):
 
     @property
     def runs_on(self) -> RunsOn:
-        """Where it runs best: in threads if it waits or computes on columns, in processes if it loops in Python."""
+        """Where it runs best: in threads if it computes on columns, in processes if Python is busy, waiting if models are asked."""
         return "thread"
 
     name: str = Field(

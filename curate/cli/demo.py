@@ -37,21 +37,17 @@ def play(folder: Path) -> None:
     )
     _type("Run the recipe: a version comes out.", "run", recipe, "--store", store)
     version = Versions(store).find("demo")
-    _type("Look at three of its pairs.", "show", version, "-n", "3", "--seed", "2", "--store", store)
+    _type(
+        "Look at three of its pairs. Each is there twice: as here, and with sides swapped for the lower goal (margin < 0).",
+        *("show", version, "--where", "margin > 0", "-n", "3", "--seed", "2", "--store", store),
+    )
     _type("Where did all the answers go?", "show", version, "--funnel", "--store", store)
     _judge(version)
     dropped = next(_ids(version, "dropped/pairs", "consistency"))
     _type("Why was this pair dropped?", "why", version, dropped[:12], "--store", store)
     _type(
         "Export it for TRL's DPOTrainer.",
-        "export",
-        version,
-        "--to",
-        "trl-dpo",
-        "--out",
-        folder / "demo-trl-dpo",
-        "--store",
-        store,
+        *("export", version, "--to", "trl-dpo", "--out", folder / "demo-trl-dpo", "--store", store),
     )
     _type(
         "Ask for clearer pairs: one threshold up. Steps before it are not run again.",

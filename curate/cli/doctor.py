@@ -64,7 +64,7 @@ def render(checks: list[Check]) -> "Table":
     """The checks as a table for people."""
     from rich.table import Table
 
-    table = Table("", "state", "", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for check in checks:
-        table.add_row(check.what, check.state, check.detail)
+        table.add_row(check.what, check.state, check.detail, style="" if check.state == "ok" else "red")
     return table

@@ -19,11 +19,11 @@ def add_to(app: typer.Typer) -> None:
 
 def export(
     reference: Reference,
-    to: Annotated[str, typer.Option("--to", help="trl-dpo, trl-kto, trl-reward, trl-sft, parquet or jsonl.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="trl-dpo, trl-kto, trl-reward, trl-sft, parquet or jsonl.")],
     out: Annotated[Path | None, typer.Option(help="Folder to make; else NAME-vN-FORMAT here.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in that folder.")] = False,
     by: Annotated[str | None, typer.Option(metavar="RATER[:ASPECT]", help="trl-kto: the score that decides a label.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="trl-kto: the lowest score of a good response.")] = None,
+    threshold: Annotated[float | None, typer.Option(metavar="X", help="trl-kto: the lowest score of a good response.")] = None,
     goal: Annotated[str, typer.Option(metavar="system|user|none", help="Where a goal is put into words.")] = "system",
     skip: Annotated[list[str] | None, typer.Option(metavar="identical", help="Leave such pairs out; may be repeated.")] = None,
     drop: Annotated[
@@ -31,11 +31,11 @@ def export(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Prove that the trainer's own code loads it.")] = False,
     tokenizer: Annotated[str | None, typer.Option(metavar="FOLDER", help="--check: tokenizer with a chat template.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="--check: count rows over so many tokens.")] = None,
+    max_length: Annotated[int | None, typer.Option(metavar="N", min=1, help="--check: count rows over so many tokens.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write training files from a version, and with --check prove that they load."""
+    """Write training files; --check proves that they load."""
     from curate.errors import UsageError
     from curate.export import export as write
     from curate.export.check import check as prove
@@ -69,12 +69,14 @@ def _say(done: "Exported") -> None:
 
 
 def _say_check(report: "Report") -> None:
+    from curate.publish.wording import visible
+
     for split, found in report.splits.items():
         lengths = f", longest prompt {found.longest_prompt:,}, longest {found.longest:,} tokens" if found.longest else ""
         typer.echo(f"checked {split}: {found.rows:,} rows{lengths}")
     for line in report.notes:
-        typer.echo(f"note: {line}")
+        typer.echo(f"note: {visible(line)}")
     for line in report.problems:
-        typer.echo(f"problem: {line}")
+        typer.echo(f"problem: {visible(line)}")
     with_trl = f" with TRL {report.trl}, tokenizer {report.tokenizer}" if report.trl else ""
     typer.echo(f"check {'passed' if report.passed else 'failed'}{with_trl}")

@@ -73,12 +73,13 @@ def tag(
 
 def verify(
     reference: Annotated[
-        str | None, typer.Argument(metavar="[NAME[@VERSION]]", help="One version; else all, and the store's files.")
+        str | None, typer.Argument(metavar="NAME[@VERSION]", help="One version; else all, and the store's files.")
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute every sha256 and say what is missing or changed."""
+    """Recompute every sha256; say what is missing or changed."""
+    from curate.publish.wording import plural, visible
     from curate.store.store import Store
     from curate.store.versions import Versions, damage
 
@@ -92,25 +93,28 @@ def verify(
         print_json({"versions": [str(version) for version in chosen], "problems": problems})
     else:
         for problem in problems:
-            typer.echo(problem)
-        versions_checked = f"{len(chosen)} version{'' if len(chosen) == 1 else 's'} checked"
-        typer.echo(f"{versions_checked}, {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
+            typer.echo(visible(problem))
+        typer.echo(f"{plural(len(chosen), 'version')} checked, {plural(len(problems), 'problem') if problems else 'no problems'}")
     if problems:
         raise typer.Exit(1)
 
 
 def gc(
     keep_days: Annotated[
-        float, typer.Option(min=0.0, help="Keep whatever is younger, used or not: a run may be under way.")
+        float, typer.Option(metavar="DAYS", min=0.0, help="Keep whatever is younger, used or not: a run may be under way.")
     ] = 1.0,
     unused_days: Annotated[
-        float | None, typer.Option(min=0.0, help="Also forget finished steps older than this; a rerun computes them again.")
+        float | None,
+        typer.Option(metavar="DAYS", min=0.0, help="Also forget finished steps older than this; a rerun computes them again."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Free the store's files that no step points at. Versions are never touched."""
+    """Free store files that nothing needs; versions stay.
+
+    What no step points at any more is removed.
+    """
     from curate.store import gc as garbage
     from curate.store.store import Store
 
@@ -127,15 +131,20 @@ def gc(
 def show(
     reference: Reference,
     where: Annotated[
-        str | None, typer.Option(help="A condition on columns, as in SQL: \"margin > 2 AND domain = 'maths'\".")
+        str | None,
+        typer.Option(metavar="CONDITION", help="A condition on columns, as in SQL: \"margin > 2 AND domain = 'maths'\"."),
     ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many rows.")] = 5,
-    seed: Annotated[int | None, typer.Option(help="Draw the rows at random with this seed; else the first ones.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many rows.")] = 5,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Draw the rows at random with this seed; else the first ones.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only this split.")] = None,
     table: Annotated[
-        str | None, typer.Option(help="pairs, responses or prompts, with dropped/ before it for dropped rows.")
+        str | None, typer.Option(metavar="TABLE", help="pairs, responses or prompts, with dropped/ before it for dropped rows.")
     ] = None,
-    columns: Annotated[str | None, typer.Option(help="Print these columns, comma-separated, instead of the texts.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Print these columns, comma-separated, instead of the texts.")
+    ] = None,
     rethreshold: Annotated[
         list[str] | None,
         typer.Option("--rethreshold", metavar="STEP=VALUE", help="What another threshold would keep; may repeat."),
@@ -145,7 +154,10 @@ def show(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read rows of a version, kept or dropped; or see what another threshold would do. Recomputes nothing."""
+    """Read rows of a version, kept or dropped.
+
+    Also shows where all rows went (--funnel) and what another threshold would keep (--rethreshold). Recomputes nothing.
+    """
     from curate.cli import views
     from curate.publish import show as shown
     from curate.store.versions import Versions
@@ -170,8 +182,8 @@ def show(
     if as_json:
         print_json(asdict(found))
     else:
-        limit = {"limit": sys.maxsize} if full else {}
-        views.print_pairs(console(), found, **limit)
+        measurers = [step["name"] for step in version.manifest["steps"] if step["operator"] == "features"]
+        views.print_pairs(console(), found, sys.maxsize if full else views.TEXT_CHARACTERS, measurers)
 
 
 def _thresholds(texts: list[str]) -> dict[str, float]:
@@ -191,7 +203,10 @@ def diff(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what changed between two versions: rows added, removed, flipped, rescored, and which recipe line did it."""
+    """Say what changed between two versions, and which line did it.
+
+    Rows added, removed, flipped and rescored; steps; the recipe.
+    """
     from curate.cli.views import print_diff
     from curate.publish.diff import diff as compare
     from curate.store.versions import Versions
@@ -224,15 +239,18 @@ def why(
 
 def report(
     reference: Reference,
-    out: Annotated[Path | None, typer.Option(help="File to write; else NAME-vN.html here.")] = None,
-    seed: Annotated[int, typer.Option(help="Which pairs are shown.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="File to write; else NAME-vN.html here.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Which pairs are shown.")] = 0,
     store: StoreOption = None,
 ) -> None:
-    """Write one self-contained HTML page: funnel, scores, lengths and 20 pairs side by side."""
+    """Write one HTML page about a version.
+
+    The funnel, scores, lengths and 20 pairs side by side, in one self-contained file.
+    """
     from curate.publish.report import report as page
     from curate.store.versions import Versions
 
     version = Versions(store_root(store)).find(reference)
-    path = out or Path(f"{version.name}-{version.label}.html")
+    path = out or Path(f"{str(version).replace('@', '-')}.html")
     path.write_text(page(version, seed=seed), encoding="utf-8")
     typer.echo(f"wrote {path}")

@@ -1,16 +1,18 @@
 """Commands that make things: init, recipes, doctor, plan, run, runs."""
 
+import glob
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curate.cli.common import JsonOption, StoreOption, console, print_json, store_root
+from curate.cli.common import JsonOption, StoreOption, command, console, print_json, store_root, store_words
 from curate.errors import UsageError
 
 if TYPE_CHECKING:
     from curate.recipe import Recipe
+    from curate.run import Done
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of one of `curate recipes`.")]
 SetOption = Annotated[
@@ -32,7 +34,10 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo keeps its store and files; made anew.")] = Path("curate-demo"),
 ) -> None:
-    """Curate the packaged sample data from start to end, explaining each step. No model is called."""
+    """Curate the sample data from start to end, explaining it.
+
+    No model is called and nothing is downloaded; it takes seconds.
+    """
     from curate.cli.demo import play
 
     play(folder)
@@ -44,18 +49,26 @@ def init(
     name: Annotated[str | None, typer.Option(help="Name of the dataset; else the file's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe.")] = False,
 ) -> None:
-    """Write a commented recipe to start from: for your own file, or for the packaged samples."""
+    """Write a commented recipe to start from.
+
+    For your own file, whose columns are recognised, or for the sample data.
+    """
     from curate.recipe.starter import init_text
 
     if recipe.exists() and not force:
         raise UsageError(f"{recipe} exists; choose another name or say --force")
+    if data is not None and not glob.has_magic(str(data)) and not data.expanduser().exists():
+        raise UsageError(f"{data} does not exist; name a file of rows, or leave out --data for the sample data")
     text = init_text(data, name, base=recipe.absolute().parent)
     recipe.write_text(text, encoding="utf-8")
-    typer.echo(f"wrote {recipe}; next: curate plan {recipe}, then curate run {recipe}")
+    typer.echo(f"wrote {recipe}; next: {command('plan', recipe)}, then {command('run', recipe)}")
 
 
 def recipes(as_json: JsonOption = False) -> None:
-    """List the recipes that come with curate; any of them can be planned and run by name."""
+    """List the recipes that come with curate.
+
+    Any of them can be planned and run by name.
+    """
     from curate.packaged import gallery
 
     entries = gallery()
@@ -90,37 +103,43 @@ def load(recipe: str, overrides: list[str] | None) -> "Recipe":
 
 
 def plan(recipe: RecipeArgument, set_: SetOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Check a recipe and show its steps, what is done already and how many rows to expect. Runs nothing."""
+    """Check a recipe and show what a run would do.
+
+    Its steps, what is done already and how many rows to expect. Runs nothing.
+    """
     from curate.planning import outlook, render
 
     steps = outlook(load(recipe, set_), store_root(store))
     if as_json:
         print_json([step._asdict() for step in steps])
         return
-    console().print(render(steps))
+    screen = console()
+    screen.print(render(steps, screen.width))
 
 
 def run(
     recipe: RecipeArgument,
     set_: SetOption = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Use about N rows and make a preview, never a numbered version.")
+        int | None, typer.Option(metavar="N", min=1, help="Use about N rows and make a preview, never a numbered version.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Shards worked on at once; else one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", min=1, help="Shards worked on at once; else one a core.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a recipe and publish a version. Ctrl-C loses nothing: the same command continues."""
+    """Run a recipe and publish a version.
+
+    Ctrl-C loses nothing, nor does a crash: the same command continues.
+    """
     from curate.cli.progress import watcher
     from curate.engine.local import LocalEngine
     from curate.run import run_recipe
 
     ready = load(recipe, set_)
     watch = watcher()
-    command = ["curate", *sys.argv[1:]]
-    root = store_root(store)
+    typed = ["curate", *sys.argv[1:]]
     try:
-        done = run_recipe(ready, root, limit=limit, watch=watch, engine=LocalEngine(workers), command=command)
+        done = run_recipe(ready, store_root(store), limit=limit, watch=watch, engine=LocalEngine(workers), command=typed)
     except KeyboardInterrupt:
         watch.close()
         typer.echo("stopped. Finished shards and steps are kept; run the same command again to continue.", err=True)
@@ -138,28 +157,33 @@ def run(
             }
         )
         return
-    _say_published(done, root, store)
+    _say_published(done, store)
 
 
-def _say_published(done: Any, root: Path, store: Path | None) -> None:
+def _say_published(done: "Done", store: Path | None) -> None:
+    from curate.cli.views import split_rows
+
     manifest = done.version.manifest
-    rows = ", ".join(f"{split} {count:,}" for split, count in manifest["splits"].items())
-    if done.published:
-        typer.echo(f"published {done.version}: {rows} {manifest['grain']}, in {done.version.path}")
+    rows = f"{split_rows(manifest['splits'])} {manifest['grain']}"
+    if done.version.number == 0:
+        typer.echo(f"made {done.version}, which is no version and is replaced by the next preview: {rows}")
+    elif done.published:
+        typer.echo(f"published {done.version}: {rows}, in {done.version.path}")
     else:
-        typer.echo(f"nothing published: {done.version} already holds exactly this content ({rows} {manifest['grain']})")
+        typer.echo(f"nothing published: {done.version} already holds exactly this content ({rows})")
     for path in done.exports:
         typer.echo(f"exported to {path}")
-    extra = f" --store {store}" if store else ""
-    typer.echo(f"look at it: curate show {done.version}{extra}; curate report {done.version}{extra}")
+    for verb in ("show", "report"):
+        typer.echo(f"    {command(verb, done.version, *store_words(store))}")
 
 
 def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List past runs, crashed ones included."""
-    from curate.store.runs import past_runs, render
+    from curate.cli.views import print_runs
+    from curate.store.runs import past_runs
 
     found = past_runs(store_root(store))
     if as_json:
         print_json(found)
     else:
-        console().print(render(found))
+        print_runs(console(), found)

@@ -15,6 +15,7 @@ from curate.operator import RunsOn
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+WAITING_SHARDS = 4  # shards whose model calls are in flight together, so that one slow answer idles nobody
 ORPHAN_SECONDS = 1.0  # how often a worker process looks whether its parent still lives
 
 
@@ -49,9 +50,12 @@ class LocalEngine:
             pool.shutdown(wait=True, cancel_futures=True)
         self._pools.clear()
 
+    def _at_once(self, runs_on: RunsOn) -> int:
+        return max(self.workers, WAITING_SHARDS) if runs_on == "wait" else self.workers
+
     def map(self, work: Callable[[Task], Result], tasks: Sequence[Task], runs_on: RunsOn = "thread") -> Iterator[Result]:
         """Results in the order of the tasks. On any error or Ctrl-C, tasks not begun are dropped and begun ones end."""
-        if min(self.workers, len(tasks)) <= 1:  # one shard has nothing to run beside: a pool would only add its start
+        if min(self._at_once(runs_on), len(tasks)) <= 1:  # one shard has nothing to run beside: a pool would only add its start
             yield from map(work, tasks)
             return
         pool = self._pool(runs_on)
@@ -60,7 +64,7 @@ class LocalEngine:
             for task in tasks:
                 waiting.append(pool.submit(work, task))
                 # one task more than workers: read-ahead without holding more shards than that in memory
-                if len(waiting) > self.workers:
+                if len(waiting) > self._at_once(runs_on):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -69,15 +73,14 @@ class LocalEngine:
                 future.cancel()
 
     def _pool(self, runs_on: RunsOn) -> Executor:
-        kind = "process" if runs_on == "process" else "thread"
-        if kind not in self._pools:
-            if kind == "process":
-                self._pools[kind] = ProcessPoolExecutor(
+        if runs_on not in self._pools:
+            if runs_on == "process":
+                self._pools[runs_on] = ProcessPoolExecutor(
                     self.workers,
                     get_context("spawn"),  # a forked child would inherit the locks of threads that it does not have
                     initializer=_start_worker,
                     initargs=(os.getpid(),),
                 )
             else:
-                self._pools[kind] = ThreadPoolExecutor(self.workers)
-        return self._pools[kind]
+                self._pools[runs_on] = ThreadPoolExecutor(self._at_once(runs_on))
+        return self._pools[runs_on]

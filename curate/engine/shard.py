@@ -7,7 +7,7 @@ remembered under the operator and the content it saw, so a killed step continues
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 from curate import tables
 from curate.errors import CurateError, StepError, StoreError
 from curate.ids import digest
+from curate.models.asking import retryable_rows
+from curate.models.operator import ModelOperator
 from curate.operator import DatasetOperator, Made, Operator, ShardOperator
 from curate.store import arrow
 from curate.store.store import Shard, Store
@@ -73,7 +75,8 @@ def run_chain(task: Task) -> list[Outcome]:
             outcome = Outcome.from_json(remembered)
         else:
             outcome = _run(store, operator, grain, shard, task.place)
-            store.remember(key, outcome.to_json())
+            if not outcome.counts.get("errors"):  # the next run asks again what has no answer
+                store.remember(key, outcome.to_json())
         outcomes.append(outcome)
         shard, grain = outcome.shard, operator.makes or grain
     return outcomes
@@ -83,6 +86,10 @@ def _run(store: Store, operator: ShardOperator, grain: Grain, shard: Shard, inde
     table, kept = load(store, operator, grain, shard)
     with named(operator, index):
         made = operator(table.filter(pa.array(kept)))
+    if isinstance(operator, ModelOperator):
+        errors = retryable_rows(made.rows if isinstance(made, Made) else made)
+        outcome = save(store, operator, grain, shard, table, kept, made)
+        return replace(outcome, counts=outcome.counts | {"errors": dict(errors)}) if errors else outcome
     return save(store, operator, grain, shard, table, kept, made)
 
 

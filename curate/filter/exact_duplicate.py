@@ -33,6 +33,7 @@ SIDES: dict[Text, tuple[str, ...]] = {
     "pair": ("chosen", "rejected"),
 }
 TURNS = {"response": "turns", "chosen": "chosen_turns", "rejected": "rejected_turns"}
+SETTING_OUT = "`→⇒"  # symbols to Unicode, punctuation in what models write
 PUNCTUATED = 0x10000  # the basic plane: marks beyond it are rare, and a set with them is searched 20 times slower
 MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
 
@@ -55,7 +56,8 @@ class ExactDuplicate(DatasetOperator):
     normalise: bool | Normal = Field(
         default="none",
         description="none: the very same characters; whitespace: runs of whitespace count as one space; text (or true): "
-        "also case, compatibility forms (NFKC) and punctuation are ignored, but not what changes a number (1.5, 3-4, -2, 5%).",
+        "also case, compatibility forms (NFKC), punctuation and all spaces are ignored, but not what changes a number (1.5, 3-4, "
+        "-2, 5%, 1 2).",
     )
     keep: Literal["first", "longest", "best"] = Field(
         default="first", description="Which row stays: the earliest, the one of most characters, or the one scored highest."
@@ -281,15 +283,20 @@ def one_space(text: str) -> str:
     return " ".join(text.split())
 
 
-def plain_words(text: str) -> str:
-    """The text without case, compatibility forms and punctuation; a text of punctuation alone keeps it.
+OPERATOR = re.compile(r"(\d) +([*/\u2010-\u2015-]) +(?=\d)")
+GAP = re.compile(r"(\d)\s+(?=\d)")
 
-    Punctuation that changes a number stays: between digits (1.5, 3/4, 2*3), a minus before a digit, a percent sign
-    after one. Symbols such as +, $ and emoji are no punctuation (Unicode category P).
+
+def plain_words(text: str) -> str:
+    """The text without case, compatibility forms, punctuation and spaces; a text of punctuation alone keeps it.
+
+    What changes a number stays: a mark between digits (1.5, 3/4, 2 * 3), a minus before a digit, a percent sign after one,
+    a space between digits (1 2). Symbols such as +, $ and emoji are no punctuation (Unicode category P), but arrows and
+    code quotes, which merely set text out, are.
     """
     folded = text.casefold() if text.isascii() else _folded(text)
-    words = one_space(_punctuation().sub("", folded))
-    return words or one_space(folded)
+    words = _punctuation().sub("", OPERATOR.sub(r"\1\2", folded))
+    return "".join(GAP.sub(r"\1_", words).split()) or one_space(folded)
 
 
 def _folded(text: str) -> str:
@@ -309,7 +316,7 @@ def _small_digits() -> re.Pattern[str]:
 @lru_cache(maxsize=1)
 def _punctuation() -> re.Pattern[str]:
     """Punctuation that may be dropped without changing a number."""
-    marks = [c for c in map(chr, range(PUNCTUATED)) if unicodedata.category(c)[0] == "P"]
+    marks = [c for c in map(chr, range(PUNCTUATED)) if unicodedata.category(c)[0] == "P" or c in SETTING_OUT]
     minus = "".join(mark for mark in marks if unicodedata.category(mark) == "Pd")
     percent = "%‰٪"
     other = "".join(mark for mark in marks if mark not in minus and mark not in percent)

@@ -161,7 +161,7 @@ def _numbers(plain: str, start: int = 0, end: int | None = None, cue: str = "las
 
 
 def _as_number(match: re.Match[str], cue: str) -> Number | None:
-    readings = _fraction(match) if match["digits"] is None else _decimals(match["digits"])
+    readings = _decimals(match["digits"]) if match["digits"] else _fraction(match)
     if not readings:
         return None
     sign = -1 if match["sign"] or match["inner_sign"] else 1
@@ -253,13 +253,17 @@ _DATE = re.compile(
 _SENTENCE = re.compile(r"(?:[^.!?。！？\n]|[.!?](?!\s|$))+[.!?。！？]*")
 _CUT_SHORT = re.compile(
     r"(?:[=+×÷*/^<>(\[{,\\≈·-]|\\(?:times|div|cdot|frac|approx)|\b(?:and|or|the|a|of|is|are|by|plus|minus|equals|to|so"
-    r"|with|for|in|we|get))\s*$",
+    r"|with))\s*$",
     re.IGNORECASE,
 )
 _STATEMENT = 500
 """Characters of a statement that are read, so that a text without full stops takes no longer than another."""
 
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
+_EQUALS = re.compile(r"=|≈|\\approx|\bequals\b|\bround(?:s|ed|ing)? (?:up |down |off )?to\b", re.IGNORECASE)
+_REASONING = re.compile(
+    r"(?:first|step|let|to (?:find|solve|calculate|determine)|since|initially|we (?:know|have|need|are|start|can)|start)\b", re.I
+)
 _OPERATOR = r"(?:[+*×÷/-]|\\times|\\cdot|\\div|\bplus\b|\bminus\b|\btimes\b|\band\b|\bor\b|\bto\b|\bbis\b)"
 
 
@@ -275,7 +279,10 @@ def _cue_name(cue: re.Match[str]) -> str:
 
 
 def _statement(plain: str, cue: re.Match[str]) -> tuple[int, int] | None:
-    """Where the words that a cue announces stand; None where the text is cut before or within them."""
+    """Where the words that a cue announces stand; None where the text is cut before or within them.
+
+    A heading over reasoning ("Answer: First, …") announces nothing yet.
+    """
     if cue["boxed"]:
         return _braced(plain, cue.end())
     start = cue.end()
@@ -285,6 +292,8 @@ def _statement(plain: str, cue: re.Match[str]) -> tuple[int, int] | None:
         return None
     sentence = _SENTENCE.match(plain, start)
     end = min(sentence.end(), start + _STATEMENT) if sentence else start
+    if _REASONING.match(plain, start):
+        return start, start
     aside = _ASIDE.search(plain, start, end)
     return start, aside.start() if aside else end
 
@@ -300,9 +309,9 @@ def _braced(plain: str, start: int) -> tuple[int, int] | None:
 
 def _stated(plain: str, start: int, end: int, cue: str) -> list[Number]:
     """The number of a statement: none, one, or several where it gives a range, a list or an unfinished sum."""
-    equals = [m.end() for m in re.finditer(r"=|≈|\\approx|\bequals\b", plain[start:end])]
-    if equals and next(_numbers(plain, start + equals[-1], end), None):
-        start += equals[-1]
+    equals = [m.end() for m in _EQUALS.finditer(plain, start, end)]
+    if equals and next(_numbers(plain, equals[-1], end), None):
+        start = equals[-1]
     found = [n for n in _numbers(plain, start, end, cue) if not _denied(plain, n) and not _labels(plain, n)]
     if not found:
         return [_spelled(word, cue) for word in _NUMBER_WORD.finditer(plain, start, end)][:1]
@@ -362,8 +371,8 @@ def _usable(plain: str, start: int, end: int) -> list[Number]:
     stated = [n for n in _numbers(plain, start, end) if not _labels(plain, n) and not _denied(plain, n)]
     dates = [(m.start(), m.end()) for m in _DATE.finditer(plain, start, end)]
     numbers = [n for n in stated if not any(a <= n.start < b for a, b in dates)] or stated[-1:]
-    equals = max((m.end() for m in re.finditer(r"=|≈|\bequals\b", plain[start:end])), default=end)
-    result = [n for n in numbers if n.start >= start + equals]
+    equals = max((m.end() for m in _EQUALS.finditer(plain, start, end)), default=end)
+    result = [n for n in numbers if n.start >= equals]
     if result:
         return result[:1]
     aside = _ASIDE.search(plain, start, end)
@@ -403,7 +412,7 @@ def _bare_word(text: str) -> Number | None:
 # ---- choices -------------------------------------------------------------------------------------------------------
 
 _OPTION_WORD = r"(?:(?:the )?(?:option|choice|letter|answer|alternative)\b:?)?"
-_WRAPPING = r"(?:[\s*_$\"'“‘:}]|\\[(\[]|\\(?:text|textbf|mathrm|mathbf|boxed|fbox)\s*\{){0,12}"
+_WRAPPING = r"(?:[\s*_$\"'“‘:}]|\\[(\[]|\\(?:text|textbf|mathrm|mathbf|boxed|fbox)\s*\{){0,8}"
 _STATES = (
     r"(?:\\(?:boxed|fbox)\s*\{|####|\b[Aa](?:nswers?|NSWER)\b[^.\n]{0,80}?(?:\b(?:is|are|be)\b|[:=])"
     r"(?:,? (?:not \(?[A-Za-z]\)?,? but(?: rather)?|most likely|likely|probably|therefore|thus|clearly|indeed|simply|then|definitely)\b,?)?"
@@ -498,7 +507,7 @@ def _standing(plain: str, stated: list[re.Match[str]]) -> re.Match[str] | None:
 
 
 def _letter(match: re.Match[str]) -> str:
-    return next(filter(None, match.groups())).upper()
+    return str(next(filter(None, match.groups()))).upper()
 
 
 def _settled(plain: str, found: re.Match[str], choices: _Choices) -> str | None:

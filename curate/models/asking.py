@@ -1,10 +1,15 @@
 """What is asked of a model and what comes back: the values that operators, the caller, the ledger and back ends share."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import tables
 
 ErrorKind = Literal["rate_limit", "timeout", "connection", "server", "bad_reply", "refused", "budget", "request", "engine"]
 """Why there is no usable answer.
@@ -14,6 +19,30 @@ declined. budget: --max-cost or --max-calls was reached before it was asked. All
 """
 FINAL_ERRORS: frozenset[ErrorKind] = frozenset({"request", "refused"})
 """Errors that stay: a snapshot that holds them is final; any other error is asked again by the next run."""
+
+
+RETRYABLE = tuple(sorted({"rate_limit", "timeout", "connection", "server", "bad_reply", "budget", "engine"}))
+
+
+def retryable_rows(table: pa.Table) -> Counter[str]:
+    """Rows that hold an error another run may mend, by its kind. Looks through every score and vote of the table."""
+    kinds: Counter[str] = Counter()
+    seen = np.zeros(table.num_rows, dtype=bool)
+    for name in table.column_names:
+        if name not in ("scores", "chosen_scores", "rejected_scores", "votes"):
+            continue
+        lists = tables.flat(table[name])
+        errors = pc.struct_field(lists.flatten(), "error")
+        if errors.null_count == len(errors):
+            continue
+        parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+        kind = pc.struct_field(pc.extract_regex(errors, r"^(?P<kind>[a-z_]+)(:|$)"), "kind")
+        wanted = pc.fill_null(pc.is_in(kind, pa.array(RETRYABLE)), False).to_numpy(zero_copy_only=False)
+        rows, first = np.unique(parents[wanted], return_index=True)
+        fresh = ~seen[rows]
+        kinds.update(kind.filter(pa.array(wanted)).take(pa.array(first[fresh])).to_pylist())
+        seen[rows] = True
+    return kinds
 
 
 @dataclass(frozen=True)

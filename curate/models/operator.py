@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import PrivateAttr
 
 from curate.models.asking import Models
-from curate.operator import ShardOperator
+from curate.operator import RunsOn, ShardOperator
 
 
 class ModelOperator(ShardOperator):
@@ -21,6 +21,11 @@ class ModelOperator(ShardOperator):
         ready = self.model_copy()
         ready._models = models
         return ready
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """It waits: many shards may be in flight, in this process alone."""
+        return "wait"
 
     @property
     def called(self) -> Models:

@@ -178,7 +178,7 @@ def _write_tables(publication: Publication, folder: Path) -> tuple[dict[Grain, L
                 elif grain == "responses":
                     parts.write("responses/all", layouts[grain](table.filter(kept)))
                 parts.write(f"dropped/{grain}", dropped_layout(layouts[grain], table.filter(pc.invert(kept))))
-            if main and not splits:
+            if main and not any(splits.values()):
                 parts.write(f"{grain}/train", layouts[grain](tables.empty(grain)), even_empty=True)
                 splits["train"] = 0
     return layouts, splits

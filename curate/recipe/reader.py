@@ -30,6 +30,7 @@ CONDITION = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+
 VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][^{}]*)\}")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 UNNAMED = "recipe"
+MAX_ERRORS = 0.02  # a few rows without an answer are normal; more is an endpoint in trouble
 SOURCE_PLACES = ("path", "hf")
 """Keys of a source whose text may hold variables; in its column templates braces mean fields."""
 ASIDE = ("max_rejects", "meta", "format")
@@ -66,6 +67,8 @@ class Recipe:
     """Of the source's rows."""
     models: Mapping[str, ModelSpec]
     steps: tuple[Step, ...]
+    max_errors: float
+    """Share of a step's rows that may stay without an answer; above it the run stops before it publishes."""
     gates: Mapping[str, str]
     """Metric: condition, such as ">= 0.3"."""
     exports: tuple[Mapping[str, Any], ...]
@@ -172,12 +175,13 @@ class _Reading:
         planned = self.read_steps()
         self.check_references(planned, models)
         grains = check_steps(planned, _given(source), self.problems)
-        gates, exports = self.read_gates(), self.read_exports()
+        max_errors, gates, exports = self.read_max_errors(), self.read_gates(), self.read_exports()
         if self.problems.found or source is None:
             raise RecipeError(self.problems.texts())
         steps = tuple(self.step(step, grains[i], grains[i + 1]) for i, step in enumerate(planned))
         line = self.lines.get(("source",), 1)
-        return Recipe(name, source, line, grains[0] or "prompts", models, steps, gates, exports, self.text, self.path, self.base)
+        grain = grains[0] or "prompts"
+        return Recipe(name, source, line, grain, models, steps, max_errors, gates, exports, self.text, self.path, self.base)
 
     def step(self, planned: Planned, grain_in: Grain | None, grain_out: Grain | None) -> Step:
         assert planned.operator is not None and grain_in is not None and grain_out is not None
@@ -369,6 +373,13 @@ class _Reading:
                 if isinstance(item, str) and value in (item, str(self.base / item)):
                     return (*step.path, key, *([i] if isinstance(given, list) else [])), f", {key}"
         return step.path, ""
+
+    def read_max_errors(self) -> float:
+        share = self.given.get("max_errors", MAX_ERRORS)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            self.problems.add(("max_errors",), f"max_errors: should be a share from 0 to 1, got {quoted(share)}")
+            return MAX_ERRORS
+        return float(share)
 
     def read_gates(self) -> dict[str, str]:
         gates = {}

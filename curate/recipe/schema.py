@@ -54,6 +54,12 @@ def recipe_schema(operators: Mapping[str, type[Operator]] = OPERATORS) -> Schema
             "items": {"oneOf": steps},
             "description": "Operators in the order they are applied.",
         },
+        "max_errors": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "description": "Share of a step's rows that may stay without an answer (default 0.02).",
+        },
         "gates": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "string", "pattern": CONDITION},

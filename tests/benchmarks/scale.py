@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ import pyarrow.parquet as pq
 
 RECIPE = """
 name: scale
-source: {{path: {path}, rows: candidates, columns: {{prompt: prompt, response: response, model: model}}, scores: {{rm: rm, judge: judge}}}}
+source:
+  path: {path}
+  rows: candidates
+  columns: {{prompt: prompt, response: response, model: model}}
+  scores: {{rm: rm, judge: judge}}
 steps:
   - exact_duplicate: {{within: prompt}}
   - aggregate: {{name: both, from: [rm, judge], calibrate: z}}
@@ -48,13 +53,15 @@ class Watch(Silence):
         self.rows, self.cpu, self.wall = [], cpu(), time.perf_counter()
     def finished(self, stage, seconds, reused):
         now, wall = cpu(), time.perf_counter()
-        self.rows.append([stage.name, stage.counts["rows_in"], stage.counts["kept"], stage.counts["made"], now - self.cpu, wall - self.wall])
+        counts = [stage.counts[name] for name in ("rows_in", "kept", "made")]
+        self.rows.append([stage.name, *counts, now - self.cpu, wall - self.wall])
         self.cpu, self.wall = now, wall
 
 watch = Watch()
 began = time.perf_counter()
 done = Run(read_recipe(sys.argv[1]), Store(sys.argv[2]), watch=watch)()
-watch.rows.append(["publish", sum(done.version.manifest["splits"].values()), 0, None, cpu() - watch.cpu, time.perf_counter() - watch.wall])
+rows = sum(done.version.manifest["splits"].values())
+watch.rows.append(["publish", rows, rows, None, cpu() - watch.cpu, time.perf_counter() - watch.wall])
 print(json.dumps({"steps": watch.rows, "wall": time.perf_counter() - began, "published": done.published}))
 """
 
@@ -120,18 +127,53 @@ def watched(command: list[str]) -> tuple[str, int, float]:
     return out, peak, time.perf_counter() - began
 
 
-def cpu_of(function: Any) -> float:
-    """CPU seconds of a call, the better of two."""
+def cpu_of(function: Callable[[int], object]) -> float:
+    """CPU seconds of a call, the better of two; the call is told which of the two it is."""
     best = float("inf")
-    for _ in range(2):
+    for turn in range(2):
         began = time.process_time()
-        function()
+        function(turn)
         best = min(best, time.process_time() - began)
     return best
 
 
+def steps_alone(store: Path) -> dict[str, float]:
+    """CPU seconds of each annotating step by itself, from the column files it reads to those it writes."""
+    from curate.engine.shard import ApplyTask, FeatureTask, Task, read_objects, run_apply, run_chain, run_features
+    from curate.operator import DatasetOperator, ShardOperator
+    from curate.operators import OPERATORS
+    from curate.store.store import Store
+
+    opened = Store(store)
+    classes = {operator.__name__: operator for operator in OPERATORS.values()}
+    found = {}
+    for path in (store / "steps").glob("*.json"):
+        asked = json.loads(path.read_text())["asked"]
+        if asked["operator"] in classes and classes[asked["operator"]].makes is None:
+            operator = classes[asked["operator"]](**{k.removesuffix("_"): v for k, v in asked["parameters"].items()})
+            before = opened.snapshot(asked["parents"][0])
+
+            def run(turn: int, operator: Any = operator, before: Any = before) -> None:
+                told, grain = f"benchmark {os.getpid()} {turn}", before.grain  # a name of its own: nothing is remembered
+                if isinstance(operator, ShardOperator):
+                    for i, shard in enumerate(before.shards):
+                        run_chain(Task(store, (operator,), (told,), grain, i, shard))
+                    return
+                assert isinstance(operator, DatasetOperator)
+                measured = [run_features(FeatureTask(store, operator, told, grain, i, s)) for i, s in enumerate(before.shards)]
+                state = operator.decide(read_objects(opened, [name for name, _ in measured]))
+                start = 0
+                for i, (shard, (_, rows)) in enumerate(zip(before.shards, measured, strict=True)):
+                    own = opened.put_table(state.slice(start, rows) if operator.aligned else state)
+                    run_apply(ApplyTask(store, operator, told, grain, i, shard, own))
+                    start += rows
+
+            found[operator.name] = cpu_of(run)
+    return found
+
+
 def plain(store: Path, folder: Path) -> dict[str, float]:
-    """CPU seconds of each annotating step as one polars expression over the columns it needs, from Arrow IPC to Arrow IPC."""
+    """CPU seconds of each annotating step as plain polars expressions, from Arrow IPC to Arrow IPC."""
     import polars as pl
 
     from curate.store.store import Store
@@ -144,50 +186,54 @@ def plain(store: Path, folder: Path) -> dict[str, float]:
 
     def spill(operator: str, columns: list[str]) -> Path:
         path = folder / f"{operator}-{columns[0]}.arrow"
-        table = pa.concat_tables(opened.read(snapshots[operator], columns))
-        pl.from_arrow(table).write_ipc(path, compression="zstd")  # type: ignore[union-attr]
+        frame = pl.from_arrow(pa.concat_tables(opened.read(snapshots[operator], columns)))
+        assert isinstance(frame, pl.DataFrame)
+        frame.write_ipc(path, compression="zstd")
         return path
 
-    texts = spill("source", ["prompt_id", "response"])
+    def write(frame: pl.DataFrame) -> None:
+        frame.write_ipc(folder / "out.arrow", compression="zstd")
+
+    texts = spill("source", ["prompt_id", "response", "response_id"])
     lists = spill("source", ["scores"])
-    sides = spill("Pair", ["chosen_scores", "rejected_scores"])
+    margins = spill("Pair", ["margin"])
     prompts = spill("Pair", ["prompt_id", "prompt"])
 
     def score(column: str, rater: str) -> pl.Expr:
         return pl.col(column).list.filter(pl.element().struct.field("rater") == rater).list.last().struct.field("value")
 
-    def entry(rater: str, aspect: str, value: pl.Expr) -> pl.Expr:
-        nulls = [
-            pl.lit(None, pl.String).alias("rationale"),
-            pl.lit(None, pl.Int8).alias("position"),
-            pl.lit(None, pl.Int8).alias("round"),
-        ]
-        names = [pl.lit(rater).alias("rater"), pl.lit(aspect).alias("aspect"), value.alias("value")]
-        return pl.concat_list(pl.struct([*names, *nulls, pl.lit(None, pl.String).alias("error")]))
+    def entry(**fields: pl.Expr) -> pl.Expr:
+        return pl.concat_list(pl.struct([value.alias(name) for name, value in fields.items()]))
 
-    def duplicates() -> None:
-        frame = pl.read_ipc(texts)
-        frame.select(
-            pl.len().over("prompt_id", "response"), pl.int_range(pl.len()).first().over("prompt_id", "response").alias("kept")
-        ).write_ipc(folder / "out.arrow", compression="zstd")
+    def duplicates(_: int) -> None:
+        text = pl.struct("prompt_id", "response")
+        copies = pl.len().over(text).cast(pl.Float32)
+        first = pl.col("response_id").first().over(text)
+        measure = entry(by=pl.lit("exact_duplicate"), name=pl.lit("copies"), value=copies)
+        flag = entry(by=pl.lit("exact_duplicate"), reason=pl.lit("exact_duplicate"), value=copies, other=first)
+        flags = pl.when(first != pl.col("response_id")).then(flag)
+        write(pl.read_ipc(texts).select(evidence=measure, flags=flags))
 
-    def aggregate() -> None:
+    def aggregate(_: int) -> None:
         z = [(score("scores", r) - score("scores", r).mean()) / score("scores", r).std() for r in ("rm", "judge")]
-        pl.read_ipc(lists).select(
-            pl.concat_list("scores", entry("both", "score", pl.mean_horizontal(z).cast(pl.Float32)))
-        ).write_ipc(folder / "out.arrow", compression="zstd")
+        value = pl.mean_horizontal(z).cast(pl.Float32)
+        nulls = {"rationale": pl.lit(None, pl.String), "position": pl.lit(None, pl.Int8), "round": pl.lit(None, pl.Int8)}
+        both = entry(rater=pl.lit("both"), aspect=pl.lit("score"), value=value, **nulls, error=pl.lit(None, pl.String))
+        write(pl.read_ipc(lists).select(pl.concat_list("scores", both)))
 
-    def margin() -> None:
-        gap = score("chosen_scores", "both") - score("rejected_scores", "both")
-        pl.read_ipc(sides).select(gap.alias("margin"), (gap < 0.5).alias("flag")).write_ipc(
-            folder / "out.arrow", compression="zstd"
-        )
+    def margin(_: int) -> None:
+        gap = pl.col("margin")
+        measure = entry(by=pl.lit("margin"), name=pl.lit("margin"), value=gap)
+        none = pl.lit(None, pl.String)
+        flag = entry(by=pl.lit("margin"), reason=pl.lit("small_margin"), value=gap, other=none)
+        write(pl.read_ipc(margins).select(evidence=measure, flags=pl.when(gap < 0.5).then(flag)))
 
-    def split() -> None:
-        text = pl.col("prompt").list.first().struct.field("content").str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", " ")
-        pl.read_ipc(prompts).select(
-            pl.when(text.hash(0) % 50 == 0).then(pl.lit("test")).otherwise(pl.lit("train"))
-        ).write_ipc(folder / "out.arrow", compression="zstd")
+    def split(_: int) -> None:
+        # prompts that read alike after normalisation, and rows of one prompt, go the same way
+        text = pl.col("prompt").list.first().struct.field("content").str.normalize("NFKC").str.to_lowercase()
+        words = text.str.replace_all(r"[\pP\pZ\s]+", " ").str.strip_chars()
+        anchor = words.hash(0).min().over("prompt_id").min().over(words.hash(0))
+        write(pl.read_ipc(prompts).select(pl.when(anchor % 50 == 0).then(pl.lit("test")).otherwise(pl.lit("train"))))
 
     return {"exact_duplicate": cpu_of(duplicates), "both": cpu_of(aggregate), "margin": cpu_of(margin), "split": cpu_of(split)}
 
@@ -209,6 +255,7 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
         "again": again,
         **run,
         **found,
+        "alone": steps_alone(store),
         "plain": plain(store, folder),
     }
 
@@ -234,23 +281,34 @@ def startup() -> float:
     return sorted(times)[2]
 
 
+def growth(values: list[float], results: list[dict[str, Any]]) -> str:
+    """The power of the rows by which a number grows."""
+    if len(results) < 2 or values[0] <= 0:
+        return f"{'':>10}"
+    power = np.log(values[-1] / values[0]) / np.log(results[-1]["rows"] / results[0]["rows"])
+    return f"{'N^' + format(power, '.2f'):>10}"
+
+
 def table(results: list[dict[str, Any]]) -> None:
     """Print the results side by side, and how each number grows with the rows."""
-    small, large = results[0], results[-1]
+    large = results[-1]
     print(f"{'':<26}" + "".join(f"{r['rows']:>14,}" for r in results) + f"{'growth':>10}   candidates")
-    print("CPU seconds")
+    print("CPU seconds of a run, source to version (steps that share shards are told together)")
+    together: dict[str, list[float]] = {}
     for position, (name, *_) in enumerate(large["steps"]):
         values = [r["steps"][position][4] for r in results]
-        power = (
-            np.log(values[-1] / max(values[0], 1e-9)) / np.log(large["rows"] / small["rows"])
-            if len(results) > 1
-            else float("nan")
-        )
-        line = f"  {name:<24}" + "".join(f"{value:>14.2f}" for value in values) + f"{'N^' + format(power, '.2f'):>10}"
-        if name in large["plain"]:
-            plain_seconds = large["plain"][name]
-            line += f"   polars {plain_seconds:.2f}, ratio {values[-1] / plain_seconds:.2f} (target 2)"
-        print(line)
+        if values[-1] < 0.005 and together:  # it ran in the same pass as the step before
+            last = list(together)[-1]
+            together[f"{last} + {name}"] = together.pop(last)
+        else:
+            together[name] = values
+    for name, values in together.items():
+        print(f"  {name:<24}" + "".join(f"{value:>14.2f}" for value in values) + growth(values, results))
+    print("CPU seconds of annotating steps alone, beside polars (target: ratio at most 2)")
+    for name, polars_seconds in large["plain"].items():
+        values = [r["alone"][name] for r in results]
+        line = f"  {name:<24}" + "".join(f"{value:>14.2f}" for value in values) + growth(values, results)
+        print(f"{line}   polars {polars_seconds:.2f}, ratio {values[-1] / polars_seconds:.2f}")
     for label, key, scale, target in (
         ("wall seconds", "wall", 1, ""),
         ("peak PSS, MB", "peak", 1e6, "target 1,500"),

@@ -1,0 +1,356 @@
+"""HTTP to a model server: one POST or GET, its whole reply or one plain reason why there is none.
+
+Two ways lead out. `AiohttpTransport` is the fast one that calls go through; `SdkTransport` sends the same call through
+the `openai` SDK, which is the reference that the fast one is tested against. Neither retries, follows redirects, keeps
+cookies or reads .netrc. A proxy from the environment is used, except for this machine's own addresses.
+"""
+
+import asyncio
+import base64
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
+
+from curate import __version__
+from curate.errors import UsageError
+from curate.models.asking import ErrorKind
+
+if TYPE_CHECKING:
+    import aiohttp
+    import openai
+
+MAX_REPLY = 64 * 2**20
+"""Bytes of a reply, after decompression: no answer of a chat model is as long, and a run holds hundreds at a time."""
+IDLE_SECONDS = 4.0
+"""How long an unused connection is kept: below the five seconds after which uvicorn, and so vLLM, closes it."""
+SHORTEST_SECRET = 8
+"""Shorter keys ("EMPTY") protect nothing and would blank out words of replies."""
+MASK = "***"
+KEYLIKE = re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_*\-]{6,}|(?i:\b(?:bearer|basic)\s+)[A-Za-z0-9+/_.~=\-]{6,}|(?<=//)[^/@\s]+@")
+LONGEST_DETAIL = 500
+
+
+class TransportError(Exception):
+    """No reply came back; `kind` says why and the text is safe to show."""
+
+    def __init__(self, kind: ErrorKind, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+class Secrets:
+    """What must not be seen: keys, values of headers, user names and passwords of addresses."""
+
+    def __init__(self, values: list[str]) -> None:
+        forms: set[str] = set()
+        for value in values:
+            if len(value) >= SHORTEST_SECRET:
+                forms |= {value, quote(value, safe=""), quote(value), base64.b64encode(value.encode()).decode(), escaped(value)}
+        self._forms = sorted(forms, key=len, reverse=True)
+        self._bytes = [form.encode() for form in self._forms]
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self._forms)} forms)"
+
+    def hide(self, text: str) -> str:
+        """Text for people, without secrets and without what looks like one, in one line of bounded length."""
+        for form in self._forms:
+            text = text.replace(form, MASK)
+        return " ".join(KEYLIKE.sub(MASK, text).split())[:LONGEST_DETAIL]
+
+    def hide_bytes(self, body: bytes) -> bytes:
+        """A reply's body; unchanged, and not copied, unless the server repeats a secret."""
+        for form in self._bytes:
+            if form in body:
+                body = body.replace(form, MASK.encode())
+        return body
+
+
+def escaped(value: str) -> str:
+    """A text as it stands within JSON."""
+    import json
+
+    return json.dumps(value)[1:-1]
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server: its base URL without credentials, the headers every call carries, and what to hide of them."""
+
+    base: str
+    """Scheme, host and path, without a slash at the end."""
+    query: str
+    host: str
+    headers: Mapping[str, str] = field(repr=False)
+    proxy: str | None = field(repr=False)
+    secrets: Secrets = field(repr=False)
+
+    def url(self, path: str) -> str:
+        """The address of a page below the base URL, or of one at the server's root if `path` begins with a slash twice."""
+        base = re.sub(r"/v\d+$", "", self.base) if path.startswith("//") else self.base
+        return f"{base}/{path.lstrip('/')}" + (f"?{self.query}" if self.query else "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def proxy_for(scheme: str, host: str) -> str | None:
+    """The proxy that the environment names for a host; none for this machine."""
+    if is_loopback(host) or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    return proxies.get(scheme) or proxies.get("all")
+
+
+def address(base_url: str, key: str | None, headers: Mapping[str, str]) -> Address:
+    """Take a base URL apart. As with the SDK, credentials in it are sent as Basic and win over a key."""
+    parts = urlsplit(base_url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        shown = KEYLIKE.sub(MASK, base_url)
+        raise UsageError(f"base_url: not an http or https address, got {shown!r}; write it like http://localhost:8000/v1")
+    secret = [key or "", *headers.values()]
+    sent = {"Authorization": f"Bearer {key}"} if key else {}
+    userinfo, at, place = parts.netloc.rpartition("@")
+    if at:
+        name, _, password = (unquote(part) for part in userinfo.partition(":"))
+        secret += [name, password, userinfo, f"{name}:{password}"]
+        sent["Authorization"] = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+    proxy = proxy_for(parts.scheme, parts.hostname)
+    if proxy and "@" in proxy:
+        secret += [part for part in re.split(r"[:@/]+", proxy.rpartition("@")[0]) if part not in ("http", "https")]
+    secret += [value for pair in parts.query.split("&") for value in pair.split("=")[1:]]
+    base = urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+    return Address(base, parts.query, parts.hostname, {**sent, **headers}, proxy, Secrets(secret))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait and how much to take."""
+
+    total_s: float = 600.0
+    connect_s: float = 10.0
+    max_reply: int = MAX_REPLY
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A server's reply."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Their names compare without case."""
+    body: bytes
+
+
+class Transport(Protocol):
+    """What carries a call to a server."""
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """Post JSON; raises TransportError if no whole reply comes back."""
+
+    async def close(self) -> None:
+        """Free connections."""
+
+
+def too_large(limit: int) -> TransportError:
+    """The reply is longer than anybody reads."""
+    return TransportError("bad_reply", f"the reply is larger than {limit / 2**20:g} MB")
+
+
+class AiohttpTransport:
+    """Calls over aiohttp, with as many connections as calls in flight. Belongs to the event loop of its first call."""
+
+    def __init__(self, address: Address, limits: Limits = Limits(), ca_file: str | None = None) -> None:
+        self.address = address
+        self.limits = limits
+        self._ca_file = ca_file
+        self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"AiohttpTransport({self.address.base})"
+
+    def _open(self) -> "aiohttp.ClientSession":
+        import aiohttp
+
+        context = ssl.create_default_context(cafile=self._ca_file) if self.address.base.startswith("https") else True
+        timeout = aiohttp.ClientTimeout(total=self.limits.total_s, sock_connect=self.limits.connect_s)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS, ssl=context),
+            timeout=timeout,
+            headers={"Accept": "application/json", "User-Agent": f"curate/{__version__}", **self.address.headers},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            proxy=self.address.proxy,
+        )
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """Post JSON."""
+        return await self.request("POST", path, encoded(body), {"Content-Type": "application/json"})
+
+    async def request(self, method: str, path: str, data: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """Any call; `path` may carry a query of its own."""
+        import aiohttp
+
+        if self._session is None:
+            self._session = self._open()
+        try:
+            async with self._session.request(method, self._url(path), data=data, headers=headers, allow_redirects=False) as reply:
+                return Answer(reply.status, reply.headers, self.address.secrets.hide_bytes(await self._body(reply)))
+        except TimeoutError as error:
+            stage = "to connect" if isinstance(error, aiohttp.ConnectionTimeoutError) else "for the whole reply"
+            waited = self.limits.connect_s if stage == "to connect" else self.limits.total_s
+            raise TransportError("timeout", f"no answer from {self.address.base}: waited {waited:g} s {stage}") from None
+        except aiohttp.ClientPayloadError as error:
+            raise self._failed("connection", "the reply was cut off", error) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise self._failed("engine", "its certificate is not trusted", error) from None
+        except aiohttp.ClientResponseError as error:
+            raise self._failed("bad_reply", "the reply is not HTTP", error) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failed("connection", type(error).__name__, error) from None
+
+    async def _body(self, reply: "aiohttp.ClientResponse") -> bytes:
+        """The whole body, unless it is too large; compressed ones are counted as they unfold."""
+        length, limit = reply.content_length, self.limits.max_reply
+        if length is not None and length > limit:
+            raise too_large(limit)
+        if length is not None and "Content-Encoding" not in reply.headers:
+            return await reply.read()
+        parts, size = [], 0
+        while part := await reply.content.readany():
+            size += len(part)
+            if size > limit:
+                raise too_large(limit)
+            parts.append(part)
+        return b"".join(parts)
+
+    def _url(self, path: str) -> Any:
+        import yarl
+
+        if path not in self._urls:
+            if len(self._urls) > 1000:  # pages of batches and files have a path each
+                self._urls.clear()
+            self._urls[path] = yarl.URL(self.address.url(path), encoded=True)
+        return self._urls[path]
+
+    def _failed(self, kind: ErrorKind, what: str, error: Exception) -> TransportError:
+        return TransportError(kind, self.address.secrets.hide(f"{self.address.base}: {what} ({error})"))
+
+    async def close(self) -> None:
+        """Free connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """A body byte for byte as the SDK writes it."""
+    import json
+
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, TypeError) as error:
+        raise TransportError("request", f"the request cannot be written as JSON: {type(error).__name__}: {error}") from None
+
+
+class SdkTransport:
+    """The same calls through `openai.AsyncOpenAI`; the recipe asks for it with `options: {transport: sdk}`."""
+
+    def __init__(self, address: Address, limits: Limits = Limits(), ca_file: str | None = None) -> None:
+        self.address = address
+        self.limits = limits
+        self._ca_file = ca_file
+        self._client: openai.AsyncOpenAI | None = None
+
+    def __repr__(self) -> str:
+        return f"SdkTransport({self.address.base})"
+
+    def _open(self) -> "openai.AsyncOpenAI":
+        import httpx2
+        import openai
+
+        secured = {"verify": ssl.create_default_context(cafile=self._ca_file)} if self._ca_file else {}
+        http = openai.DefaultAsyncHttpx2Client(
+            trust_env=False,
+            proxy=self.address.proxy,
+            follow_redirects=False,
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE_SECONDS),
+            **secured,
+        )
+        headers: dict[str, Any] = dict(self.address.headers)
+        headers.setdefault("Authorization", openai.Omit())
+        return openai.AsyncOpenAI(
+            api_key="unused: the Authorization header is given",
+            base_url=self.address.base,
+            timeout=httpx2.Timeout(self.limits.total_s, connect=self.limits.connect_s),
+            max_retries=0,
+            default_headers=headers,
+            default_query=dict(pair.partition("=")[::2] for pair in self.address.query.split("&")) if self.address.query else None,
+            http_client=http,
+        )
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """Post through the SDK's method for the page, where it has one."""
+        import openai
+
+        if self._client is None:
+            self._client = self._open()
+        encoded(body)  # what JSON cannot hold is refused alike
+        try:
+            async with asyncio.timeout(self.limits.total_s):
+                reply = await self._send(self._client, path, body)
+        except (TimeoutError, openai.APITimeoutError):
+            waited = f"waited {self.limits.total_s:g} s for the whole reply, {self.limits.connect_s:g} s to connect"
+            raise TransportError("timeout", f"no answer from {self.address.base}: {waited}") from None
+        except openai.APIStatusError as error:
+            reply = error.response
+        except openai.APIConnectionError as error:
+            raise self._failed(error) from None
+        if len(reply.content) > self.limits.max_reply:
+            raise too_large(self.limits.max_reply)
+        return Answer(reply.status_code, reply.headers, self.address.secrets.hide_bytes(reply.content))
+
+    async def _send(self, client: "openai.AsyncOpenAI", path: str, body: Mapping[str, Any]) -> Any:
+        import httpx2
+
+        if path == "/chat/completions":
+            known = {name: body[name] for name in body if name in SDK_FIELDS}
+            others = {name: value for name, value in body.items() if name not in SDK_FIELDS} or None
+            raw: Any = await client.chat.completions.with_raw_response.create(**known, extra_body=others)
+            return raw.http_response
+        return await client.post(self.address.url(path), cast_to=httpx2.Response, body=dict(body))
+
+    def _failed(self, error: Exception) -> TransportError:
+        cause = error.__cause__ or error
+        name = type(cause).__name__
+        kind: ErrorKind = "bad_reply" if name in ("RemoteProtocolError", "DecodingError") and "peer closed" not in str(cause) else "connection"
+        if "disconnected" in str(cause):
+            kind = "connection"
+        return TransportError(kind, self.address.secrets.hide(f"{self.address.base}: {name} ({cause})"))
+
+    async def close(self) -> None:
+        """Free connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+SDK_FIELDS = frozenset(
+    "model messages n seed temperature top_p max_tokens max_completion_tokens stop presence_penalty frequency_penalty logprobs "
+    "top_logprobs tools tool_choice response_format user service_tier reasoning_effort logit_bias metadata store".split()
+)
+"""Fields of a chat request that the SDK's `create` knows by name; others go through its `extra_body`."""
