@@ -154,3 +154,26 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     again = start(recipe, tmp_path / "store")
     _, said = again.communicate()
     assert again.returncode == 0 and "source" in said and "done before" in said
+
+
+def test_a_full_disk_is_one_sentence_and_the_published_version_stays_whole(tmp_path: Path) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    recipes = []
+    for folder, prompts, words in ((small, 20, 8), (large, 2500, 400)):
+        folder.mkdir()
+        recipes.append(write_project(folder, prompts, words))
+    store = tmp_path / "store"
+    store.mkdir()
+    curate = f"{sys.executable} -m curate.cli.main"
+    script = f"""
+        mount -t tmpfs -o size=8m tmpfs {store}
+        {curate} run {recipes[0]} --store {store} >/dev/null 2>&1
+        code=0; {curate} run {recipes[1]} --store {store} 2>{tmp_path}/said >/dev/null || code=$?
+        echo "exit $code"
+        {curate} verify --store {store}
+        ls {store}/tmp | wc -l
+    """
+    done = subprocess.run(["unshare", "-Urm", "bash", "-ec", script], capture_output=True, text=True)
+    said = (tmp_path / "said").read_text().strip().split("\n")
+    assert done.stdout.split("\n")[:3] == ["exit 1", "1 version checked, no problems", "0"], done.stdout + done.stderr
+    assert "the disk is full" in said[-1] and said[-1].startswith("error: cannot write ") and "Traceback" not in "".join(said)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TEXT_CHARACTERS = 1_200
 BAR = 24  # characters of the longest bar of a funnel
+BARS_FIT = 120  # columns a terminal needs for a funnel with bars
 WIDE = 100  # columns a terminal needs for two texts beside each other, and for all columns of a table
 COLOURS = {"chosen": "green", "rejected": "red", "response": "blue"}
 DID = {"came": "dim", "saw": "", "scored": "cyan", "made": "blue", "dropped": "red", "unseen": "dim", "ended": "bold"}
@@ -173,7 +174,8 @@ def _side_title(row: Mapping[str, Any], side: str, measurers: Collection[str]) -
 
 
 def _score(entry: Mapping[str, Any]) -> str:
-    return f"{entry['rater']}{f' {aspect}' if (aspect := entry['aspect']) else ''} {number(entry['value'])}"
+    rater, aspect = entry["rater"], entry["aspect"]
+    return f"{rater}{f' {aspect}' if aspect and aspect != rater else ''} {number(entry['value'])}"
 
 
 def _measure(entry: Mapping[str, Any]) -> str:
@@ -210,7 +212,7 @@ def print_funnel(console: "Console", version: "Version") -> None:
     """What each step kept, dropped and made."""
     from curate.publish.figures import steps_of
 
-    wide = console.width >= WIDE
+    wide = console.width >= BARS_FIT
     table = _table(*(("step", "rows are", ">rows in", ">kept", ">share", "") if wide else ("step", ">rows in", ">kept")))
     table.add_column("dropped", overflow="fold")
     table.add_column("made", overflow="fold")

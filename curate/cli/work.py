@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: curate init --data answers.jsonl")(init)
     app.command(epilog="Example: curate recipes")(recipes)
     app.command(epilog="Example: curate doctor")(doctor)
-    app.command(epilog="Example: curate plan curate.yaml --set margin.min=0.5")(plan)
+    app.command(epilog="Example: curate plan curate.yaml --set pair.min_gap=0.5")(plan)
     app.command(epilog="Example: curate run curate.yaml --limit 200")(run)
     app.command(epilog="Example: curate runs --json")(runs)
 

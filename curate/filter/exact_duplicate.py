@@ -57,7 +57,7 @@ class ExactDuplicate(DatasetOperator):
         default="none",
         description="none: the very same characters; whitespace: runs of whitespace count as one space; text (or true): "
         "also case, compatibility forms (NFKC), punctuation and all spaces are ignored, but not what changes a number (1.5, 3-4, "
-        "-2, 5%, 1 2).",
+        "-2, 5%, 1 2); not for code, which has its meaning in such marks.",
     )
     keep: Literal["first", "longest", "best"] = Field(
         default="first", description="Which row stays: the earliest, the one of most characters, or the one scored highest."

@@ -310,7 +310,7 @@ def _braced(plain: str, start: int) -> tuple[int, int] | None:
 def _stated(plain: str, start: int, end: int, cue: str) -> list[Number]:
     """The number of a statement: none, one, or several where it gives a range, a list or an unfinished sum."""
     equals = [m.end() for m in _EQUALS.finditer(plain, start, end)]
-    if equals and next(_numbers(plain, equals[-1], end), None):
+    if equals and any(_numbers(plain, equals[-1], end)):
         start = equals[-1]
     found = [n for n in _numbers(plain, start, end, cue) if not _denied(plain, n) and not _labels(plain, n)]
     if not found:
@@ -571,8 +571,8 @@ def _violation(value: object, schema: Mapping[str, Any]) -> tuple[bool, str | No
 
     dialect = validator_for(schema, default=Draft202012Validator)
     try:
-        dialect.check_schema(schema)
-        timed = extend(dialect, {"pattern": _timed_pattern, "patternProperties": _timed_properties})
+        dialect.check_schema(dict(schema))
+        timed = extend(dialect, _TIMED)  # type: ignore[no-untyped-call]
         worst = best_match(timed(schema, registry=Registry()).iter_errors(value))
     except SchemaError as problem:
         raise ValueError(f"not a JSON schema: {problem.message}, at {problem.json_path}") from None
@@ -581,15 +581,18 @@ def _violation(value: object, schema: Mapping[str, Any]) -> tuple[bool, str | No
     return (True, None) if worst is None else (False, f"{worst.json_path}: {worst.message}")
 
 
-def _timed_pattern(validator: Any, pattern: str, value: object, schema: object) -> Iterator[Any]:
+def _timed_pattern(validator: Any, pattern: str, value: Any, schema: object) -> Iterator[Any]:
     from jsonschema.exceptions import ValidationError
 
     if isinstance(value, str) and not matches_pattern(value, pattern):
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
-def _timed_properties(validator: Any, patterns: Mapping[str, Any], value: object, schema: object) -> Iterator[Any]:
+def _timed_properties(validator: Any, patterns: Mapping[str, Any], value: Any, schema: object) -> Iterator[Any]:
     for pattern, subschema in patterns.items():
         for name in value if isinstance(value, dict) else ():
             if matches_pattern(name, pattern):
                 yield from validator.descend(value[name], subschema, path=name, schema_path=pattern)
+
+
+_TIMED = {"pattern": _timed_pattern, "patternProperties": _timed_properties}

@@ -7,13 +7,14 @@ cookies or reads .netrc. A proxy from the environment is used, except for this m
 
 import asyncio
 import base64
+import json
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from curate import __version__
@@ -28,8 +29,8 @@ MAX_REPLY = 64 * 2**20
 """Bytes of a reply, after decompression: no answer of a chat model is as long, and a run holds hundreds at a time."""
 IDLE_SECONDS = 4.0
 """How long an unused connection is kept: below the five seconds after which uvicorn, and so vLLM, closes it."""
-SHORTEST_SECRET = 8
-"""Shorter keys ("EMPTY") protect nothing and would blank out words of replies."""
+SHORTEST_IN_REPLY = 8
+"""Shorter keys ("EMPTY") would blank out words of replies; errors hide them from four characters on."""
 MASK = "***"
 KEYLIKE = re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_*\-]{6,}|(?i:\b(?:bearer|basic)\s+)[A-Za-z0-9+/_.~=\-]{6,}|(?<=//)[^/@\s]+@")
 LONGEST_DETAIL = 500
@@ -50,10 +51,10 @@ class Secrets:
     def __init__(self, values: list[str]) -> None:
         forms: set[str] = set()
         for value in values:
-            if len(value) >= SHORTEST_SECRET:
+            if len(value) >= 4:
                 forms |= {value, quote(value, safe=""), quote(value), base64.b64encode(value.encode()).decode(), escaped(value)}
         self._forms = sorted(forms, key=len, reverse=True)
-        self._bytes = [form.encode() for form in self._forms]
+        self._bytes = [form.encode() for form in self._forms if len(form) >= SHORTEST_IN_REPLY]
 
     def __repr__(self) -> str:
         return f"Secrets({len(self._forms)} forms)"
@@ -74,8 +75,6 @@ class Secrets:
 
 def escaped(value: str) -> str:
     """A text as it stands within JSON."""
-    import json
-
     return json.dumps(value)[1:-1]
 
 
@@ -215,13 +214,13 @@ class AiohttpTransport:
             waited = self.limits.connect_s if stage == "to connect" else self.limits.total_s
             raise TransportError("timeout", f"no answer from {self.address.base}: waited {waited:g} s {stage}") from None
         except aiohttp.ClientPayloadError as error:
-            raise self._failed("connection", "the reply was cut off", error) from None
+            raise self._failed("connection", "the reply was cut off before its end", type(error).__name__) from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise self._failed("engine", "its certificate is not trusted", error) from None
         except aiohttp.ClientResponseError as error:
             raise self._failed("bad_reply", "the reply is not HTTP", error) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._failed("connection", type(error).__name__, error) from None
+            raise self._failed("connection", "no connection", str(error) or type(error).__name__) from None
 
     async def _body(self, reply: "aiohttp.ClientResponse") -> bytes:
         """The whole body, unless it is too large; compressed ones are counted as they unfold."""
@@ -247,7 +246,7 @@ class AiohttpTransport:
             self._urls[path] = yarl.URL(self.address.url(path), encoded=True)
         return self._urls[path]
 
-    def _failed(self, kind: ErrorKind, what: str, error: Exception) -> TransportError:
+    def _failed(self, kind: ErrorKind, what: str, error: object) -> TransportError:
         return TransportError(kind, self.address.secrets.hide(f"{self.address.base}: {what} ({error})"))
 
     async def close(self) -> None:
@@ -259,8 +258,6 @@ class AiohttpTransport:
 
 def encoded(body: Mapping[str, Any]) -> bytes:
     """A body byte for byte as the SDK writes it."""
-    import json
-
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except (ValueError, TypeError) as error:
@@ -291,15 +288,15 @@ class SdkTransport:
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE_SECONDS),
             **secured,
         )
-        headers: dict[str, Any] = dict(self.address.headers)
-        headers.setdefault("Authorization", openai.Omit())
         return openai.AsyncOpenAI(
             api_key="unused: the Authorization header is given",
             base_url=self.address.base,
             timeout=httpx2.Timeout(self.limits.total_s, connect=self.limits.connect_s),
             max_retries=0,
-            default_headers=headers,
-            default_query=dict(pair.partition("=")[::2] for pair in self.address.query.split("&")) if self.address.query else None,
+            default_headers=self.address.headers,
+            default_query=dict(pair.partition("=")[::2] for pair in self.address.query.split("&"))
+            if self.address.query
+            else None,
             http_client=http,
         )
 
@@ -326,21 +323,28 @@ class SdkTransport:
 
     async def _send(self, client: "openai.AsyncOpenAI", path: str, body: Mapping[str, Any]) -> Any:
         import httpx2
+        import openai
 
+        without_key = {} if "Authorization" in self.address.headers else {"Authorization": openai.Omit()}
         if path == "/chat/completions":
             known = {name: body[name] for name in body if name in SDK_FIELDS}
             others = {name: value for name, value in body.items() if name not in SDK_FIELDS} or None
-            raw: Any = await client.chat.completions.with_raw_response.create(**known, extra_body=others)
+            raw: Any = await client.chat.completions.with_raw_response.create(
+                **known, extra_body=others, extra_headers=without_key
+            )
             return raw.http_response
-        return await client.post(self.address.url(path), cast_to=httpx2.Response, body=dict(body))
+        return await client.post(
+            self.address.url(path), cast_to=httpx2.Response, body=dict(body), options={"headers": without_key}
+        )
 
     def _failed(self, error: Exception) -> TransportError:
         cause = error.__cause__ or error
-        name = type(cause).__name__
-        kind: ErrorKind = "bad_reply" if name in ("RemoteProtocolError", "DecodingError") and "peer closed" not in str(cause) else "connection"
-        if "disconnected" in str(cause):
-            kind = "connection"
-        return TransportError(kind, self.address.secrets.hide(f"{self.address.base}: {name} ({cause})"))
+        name, words = type(cause).__name__, str(cause)
+        cut = "peer closed" in words or "disconnected" in words
+        kind: ErrorKind = "bad_reply" if name in ("RemoteProtocolError", "DecodingError") and not cut else "connection"
+        if "CERTIFICATE_VERIFY_FAILED" in words:
+            kind = "engine"
+        return TransportError(kind, self.address.secrets.hide(f"{self.address.base}: {name} ({words})"))
 
     async def close(self) -> None:
         """Free connections."""
@@ -350,7 +354,7 @@ class SdkTransport:
 
 
 SDK_FIELDS = frozenset(
-    "model messages n seed temperature top_p max_tokens max_completion_tokens stop presence_penalty frequency_penalty logprobs "
-    "top_logprobs tools tool_choice response_format user service_tier reasoning_effort logit_bias metadata store".split()
+    {"model", "messages", "n", "seed", "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop"}
+    | {"presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "tools", "response_format"}
 )
-"""Fields of a chat request that the SDK's `create` knows by name; others go through its `extra_body`."""
+"""Fields of a chat request that go to the SDK's `create` by name; all others go through its `extra_body`."""

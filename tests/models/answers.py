@@ -9,11 +9,78 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-WORDS = (
-    "the a of to and in is it for on with as that this are be from at by an or not can one all time when more which out "
-    "about other into than then some could them these two may first any like now only new most over such made after also "
-    "light water sound field stone river paper window garden engine market signal letter number answer reason question"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "in",
+    "is",
+    "it",
+    "for",
+    "on",
+    "with",
+    "as",
+    "that",
+    "this",
+    "are",
+    "be",
+    "from",
+    "at",
+    "by",
+    "an",
+    "or",
+    "not",
+    "can",
+    "one",
+    "all",
+    "time",
+    "when",
+    "more",
+    "which",
+    "out",
+    "about",
+    "other",
+    "into",
+    "than",
+    "then",
+    "some",
+    "could",
+    "them",
+    "these",
+    "two",
+    "may",
+    "first",
+    "any",
+    "like",
+    "now",
+    "only",
+    "new",
+    "most",
+    "over",
+    "such",
+    "made",
+    "after",
+    "also",
+    "light",
+    "water",
+    "sound",
+    "field",
+    "stone",
+    "river",
+    "paper",
+    "window",
+    "garden",
+    "engine",
+    "market",
+    "signal",
+    "letter",
+    "number",
+    "answer",
+    "reason",
+    "question",
+]
 DIMENSIONS = 8
 Json = dict[str, Any]
 
@@ -72,7 +139,9 @@ def logprobs_of(text: str, top: int, draw: random.Random) -> Json:
     rows = []
     for token in tokens_of(text):
         logprob = -draw.random()
-        others = [{"token": word, "logprob": logprob - 1 - place, "bytes": None} for place, word in enumerate(WORDS[: max(top - 1, 0)])]
+        others = [
+            {"token": word, "logprob": logprob - 1 - place, "bytes": None} for place, word in enumerate(WORDS[: max(top - 1, 0)])
+        ]
         own = {"token": token, "logprob": logprob, "bytes": list(token.encode())}
         rows.append({**own, "top_logprobs": [own, *others][:top]})
     return {"content": rows, "refusal": None}
@@ -87,7 +156,11 @@ def chat_choice(body: Json, index: int, plan: Json) -> Json:
     if body.get("tools") and body.get("tool_choice") != "none" and draw.random() < plan.get("tool_share", 1.0):
         tool = draw.choice(body["tools"])["function"]
         arguments = json.dumps(fitting(tool.get("parameters", {"type": "object"}), draw))
-        call = {"id": f"call_{draw.getrandbits(40):010x}", "type": "function", "function": {"name": tool["name"], "arguments": arguments}}
+        call = {
+            "id": f"call_{draw.getrandbits(40):010x}",
+            "type": "function",
+            "function": {"name": tool["name"], "arguments": arguments},
+        }
         return {"index": index, "message": {**message, "tool_calls": [call]}, "logprobs": None, "finish_reason": "tool_calls"}
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
@@ -195,7 +268,8 @@ def classify(body: Json, plan: Json) -> Json:
 def pooling(body: Json, plan: Json) -> Json:
     """/pooling of a one-label model."""
     rows: list[Json] = [
-        {"index": index, "object": "pooling", "data": [activated(raw_reward(item), body)]} for index, item in enumerate(inputs(body))
+        {"index": index, "object": "pooling", "data": [activated(raw_reward(item), body)]}
+        for index, item in enumerate(inputs(body))
     ]
     return {**listed(rows, body, plan), "usage": usage(inputs(body))}
 
@@ -209,7 +283,9 @@ def score(body: Json, plan: Json) -> Json:
     lefts, rights = (value if isinstance(value, list) else [value] for value in (left, right))
     lefts = lefts * len(rights) if len(lefts) == 1 else lefts
     pairs = list(zip(lefts, rights, strict=True))
-    rows: list[Json] = [{"index": at, "object": "score", "score": activated(raw_reward(pair), body)} for at, pair in enumerate(pairs)]
+    rows: list[Json] = [
+        {"index": at, "object": "score", "score": activated(raw_reward(pair), body)} for at, pair in enumerate(pairs)
+    ]
     return {**listed(rows, body, plan), "usage": usage(pairs)}
 
 

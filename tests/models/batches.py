@@ -42,7 +42,14 @@ class Batches:
         self.batches: dict[str, Json] = {}
 
     def answer(
-        self, method: str, service: str, query: str, headers: Mapping[str, str], body: bytes, plan: Json, model: Callable[..., Any]
+        self,
+        method: str,
+        service: str,
+        query: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        plan: Json,
+        model: Callable[..., Any],
     ) -> Found | None:
         """A page, or None if there is no such page."""
         parts = service.strip("/").split("/")[1:]
@@ -62,17 +69,32 @@ class Batches:
         """Keep a file."""
         name = f"file-{len(self.files):04d}"
         self.files[name] = content
-        return {"id": name, "object": "file", "bytes": len(content), "purpose": "batch", "filename": "batch.jsonl", "created_at": 1}
+        return {
+            "id": name,
+            "object": "file",
+            "bytes": len(content),
+            "purpose": "batch",
+            "filename": "batch.jsonl",
+            "created_at": 1,
+        }
 
     def submit(self, asked: Json, told: Json) -> Json:
         """Take a batch in."""
         name = f"batch_{len(self.batches):04d}"
         self.batches[name] = {
-            **{"id": name, "object": "batch", "endpoint": asked["endpoint"], "input_file_id": asked["input_file_id"]},
-            **{"status": "in_progress", "metadata": asked.get("metadata"), "output_file_id": None, "error_file_id": None},
-            **{"completion_window": asked["completion_window"], "created_at": int(time.time()), "errors": None},
-            **{"request_counts": {"total": len(self.files[asked["input_file_id"]].splitlines()), "completed": 0, "failed": 0}},
-            **{"_due": time.monotonic() + told.get("seconds", 0.0)},
+            "id": name,
+            "object": "batch",
+            "endpoint": asked["endpoint"],
+            "input_file_id": asked["input_file_id"],
+            "status": "in_progress",
+            "metadata": asked.get("metadata"),
+            "output_file_id": None,
+            "error_file_id": None,
+            "completion_window": asked["completion_window"],
+            "created_at": int(time.time()),
+            "errors": None,
+            "request_counts": {"total": len(self.files[asked["input_file_id"]].splitlines()), "completed": 0, "failed": 0},
+            "_due": time.monotonic() + told.get("seconds", 0.0),
         }
         return self.shown(name)
 
@@ -100,7 +122,10 @@ class Batches:
         """Answer the lines, some of them wrongly."""
         batch["status"] = told.get("status", "completed")
         if batch["status"] == "failed":
-            batch["errors"] = {"object": "list", "data": [{"code": "invalid_json_line", "message": "This line is not valid", "line": 1}]}
+            batch["errors"] = {
+                "object": "list",
+                "data": [{"code": "invalid_json_line", "message": "This line is not valid", "line": 1}],
+            }
             return
         good, bad = [], []
         for line in self.files[batch["input_file_id"]].splitlines():
@@ -109,7 +134,10 @@ class Batches:
             if (draw := draw - told.get("lose_share", 0.0)) < 0:
                 continue
             if (draw := draw - told.get("expire_share", 0.0)) < 0:
-                problem = {"code": "batch_expired", "message": "This request could not be executed before the completion window expired."}
+                problem = {
+                    "code": "batch_expired",
+                    "message": "This request could not be executed before the completion window expired.",
+                }
                 bad.append({"id": "r", "custom_id": asked["custom_id"], "response": None, "error": problem})
                 continue
             if draw < told.get("fail_share", 0.0):
@@ -117,7 +145,12 @@ class Batches:
             else:
                 reply = model(asked["url"], json.dumps(asked["body"]).encode(), plan)
                 status, body = reply.status, json.loads(reply.body)
-            row = {"id": "r", "custom_id": asked["custom_id"], "response": {"status_code": status, "request_id": "q", "body": body}, "error": None}
+            row = {
+                "id": "r",
+                "custom_id": asked["custom_id"],
+                "response": {"status_code": status, "request_id": "q", "body": body},
+                "error": None,
+            }
             (good if status == 200 else bad).append(row)
         for rows, field in ((good, "output_file_id"), (bad, "error_file_id")):
             random.Random(0).shuffle(rows)

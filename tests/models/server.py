@@ -43,7 +43,14 @@ from urllib.parse import urlsplit
 from tests.models import answers, batches
 
 Json = dict[str, Any]
-REASONS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
+REASONS = {
+    200: "OK",
+    307: "Temporary Redirect",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    429: "Too Many Requests",
+}
 FAULTS = (
     *("429", "429_seconds", "429_date", "429_ms", "500", "502", "503", "503_seconds", "hang", "cut", "reset", "refuse_bytes"),
     *("half_json", "wrong_json", "not_an_object", "nan", "surrogate", "empty_choices", "null_content", "slow", "huge", "gzip"),
@@ -156,9 +163,21 @@ class State:
 
 def completion(content: Any, finish: str = "stop", **message: Any) -> bytes:
     """A chat completion with one given message."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": content, **message}, "logprobs": None, "finish_reason": finish}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": content, **message},
+        "logprobs": None,
+        "finish_reason": finish,
+    }
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    whole = {"id": "chatcmpl-x", "object": "chat.completion", "created": 1_700_000_000, "model": "m", "choices": [choice], "usage": usage}
+    whole = {
+        "id": "chatcmpl-x",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "m",
+        "choices": [choice],
+        "usage": usage,
+    }
     return json.dumps(whole).encode()
 
 
@@ -185,7 +204,11 @@ def faulty(fault: str, plan: Json, good: Callable[[], bytes], headers: dict[str,
         case "401":
             return error(401, "Incorrect API key provided.", "invalid_api_key")
         case "401_echo":
-            return error(401, f"Incorrect API key provided: {json.dumps(headers)}. Bearer {headers.get('authorization')}", "invalid_api_key")
+            return error(
+                401,
+                f"Incorrect API key provided: {json.dumps(headers)}. Bearer {headers.get('authorization')}",
+                "invalid_api_key",
+            )
         case "context_length":
             return error(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded")
         case "redirect":
@@ -435,7 +458,9 @@ class Connection(asyncio.Protocol):
     def other(self, method: str, service: str, query: str, headers: dict[str, str], body: bytes) -> Answer:
         """Lists, files and batches."""
         if service == "/v1/models":
-            return Answer(200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "test"}]}).encode())
+            return Answer(
+                200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "test"}]}).encode()
+            )
         state = self.state
         found = state.batches.answer(method, service, query, headers, body, state.plan, model_answer)
         return error(404, f"no such page: {method} {service}") if found is None else Answer(*found)
@@ -556,7 +581,9 @@ class ModelServer:
         """One of the test's own pages."""
         data = None if body is None else json.dumps(body).encode()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(urllib.request.Request(self.url + path, data=data, headers={"Connection": "close"}), timeout=60) as reply:
+        with opener.open(
+            urllib.request.Request(self.url + path, data=data, headers={"Connection": "close"}), timeout=60
+        ) as reply:
             found: Json = json.loads(reply.read())
             return found
 
