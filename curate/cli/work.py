@@ -53,14 +53,16 @@ def init(
 
     For your own file, whose columns are recognised, or for the sample data.
     """
-    from curate.recipe.starter import init_text
+    from curate.recipe.starter import starter
 
     if recipe.exists() and not force:
         raise UsageError(f"{recipe} exists; choose another name or say --force")
     if data is not None and not glob.has_magic(str(data)) and not data.expanduser().exists():
         raise UsageError(f"{data} does not exist; name a file of rows, or leave out --data for the sample data")
-    text = init_text(data, name, base=recipe.absolute().parent)
-    recipe.write_text(text, encoding="utf-8")
+    start = starter(data, name, base=recipe.absolute().parent)
+    recipe.write_text(start.text, encoding="utf-8")
+    if start.notes:
+        typer.echo("\n".join(["note:", *(f"  {note}" for note in start.notes)]), err=True)
     typer.echo(f"wrote {recipe}; next: {command('plan', recipe)}, then {command('run', recipe)}")
 
 

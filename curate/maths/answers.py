@@ -65,8 +65,28 @@ _NUMBER = re.compile(
     r"(?!\d|[.,]\d|:\d|/\d|-[a-z]{2}|(?:st|nd|rd|th)\b|\s*(?:\\sqrt|\\pi|\\log|\\ln|√|π))"
     r"(?P<percent>\s?(?:\\?%|per ?cent\b))?(?P<scale>\s?(?:thousand|million|billion|trillion)\b)?"
 )
+_MAGNITUDE = 10_000
+"""Digits before or after the point beyond which nothing is a number, so that no text can exhaust memory or precision."""
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"]
+_UNITS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+]
 _UNITS += ["seventeen", "eighteen", "nineteen"]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _NUMBER_WORD = re.compile(
@@ -165,7 +185,9 @@ def _as_number(match: re.Match[str], cue: str) -> Number | None:
     if not readings:
         return None
     sign = -1 if match["sign"] or match["inner_sign"] else 1
-    readings = [sign * _raised(reading, match) for reading in readings]
+    readings = [sign * raised for reading in readings if (raised := _raised(reading, match)) is not None]
+    if not readings:
+        return None
     if match["percent"]:
         readings += [reading / 100 for reading in readings]
     if match["scale"]:
@@ -181,6 +203,8 @@ def _fraction(match: re.Match[str]) -> list[Decimal]:
         bottom = match["bottom"] or match["short_bottom"] or match["under"]
         above, below = _decimals(top.lstrip("-")), _decimals(bottom)
         if not above or not below or below[0] == 0:
+            return []
+        if max(abs(above[0].adjusted()), abs(below[0].adjusted())) > _MAGNITUDE:
             return []
         part = (-1 if top.startswith("-") else 1) * above[0] / below[0]
     return [part + int(match["whole"] or 0)]
@@ -202,15 +226,16 @@ def _decimals(digits: str) -> list[Decimal]:
     return [Decimal(number)] if re.fullmatch(r"\d*\.?\d+", number) else []
 
 
-def _raised(reading: Decimal, match: re.Match[str]) -> Decimal:
-    """The reading times its power of ten or scale word, or to its power."""
-    ten = match["e"] or match["ten"] or (match["ten_up"] or "").translate(_SUPERSCRIPTS)
-    power = match["power"] or (match["power_up"] or "").translate(_SUPERSCRIPTS)
-    if match["scale"]:
-        reading = reading.scaleb(_SCALES[match["scale"].strip()])
-    if ten:
-        return reading.scaleb(int(ten))
-    return reading ** int(power) if power and reading else reading
+def _raised(reading: Decimal, match: re.Match[str]) -> Decimal | None:
+    """The reading times its power of ten or scale word, or to its power; None where that is beyond reckoning."""
+    ten = int(match["e"] or match["ten"] or (match["ten_up"] or "0").translate(_SUPERSCRIPTS))
+    power = int(match["power"] or (match["power_up"] or "1").translate(_SUPERSCRIPTS))
+    ten += _SCALES[match["scale"].strip()] if match["scale"] else 0
+    if not reading:
+        return reading
+    if abs(power) * (abs(reading.adjusted()) + 1) + abs(ten) > _MAGNITUDE:
+        return None
+    return (reading**power).scaleb(ten) if power != 1 else reading.scaleb(ten)
 
 
 # ---- where a text concludes ----------------------------------------------------------------------------------------
@@ -228,10 +253,10 @@ _NEXT_QUESTION = re.compile(
     r"\n[ \t]*(?:#+ ?|\*\*)?(?:Question|Problem|Q|Human|User|Instruction|Exercise|Example)(?: ?\d+)?\**[ \t]*[:.]"
     r"|<\|(?:im_end|endoftext|eot_id|user|im_start)\|>|</s>|\[INST\]"
 )
-_ASIDE = re.compile(
-    r",? \(?(?:which|because|since|as (?:it|this|the|we)|given|where|compared|so that|meaning|i\.e\.|with)\b"
+_ASIDE = re.compile(r",? \(?(?:which|because|since|as (?:it|this|the|we)|given|where|compared|so that|meaning|i\.e\.|with)\b")
+_NEGATION = re.compile(
+    r"(?:\bnot|n't|\bnever|\bneither|\bnor|\bthan|≠|!=)(?: (?:be|a|about|just|only|the))?[\s$*\\(]*$", re.IGNORECASE
 )
-_NEGATION = re.compile(r"(?:\bnot|n't|\bnever|\bneither|\bnor|\bthan|≠|!=)(?: (?:be|a|about|just|only|the))?[\s$*\\(]*$", re.IGNORECASE)
 _LABEL = re.compile(
     r"(?:\b(?:step|question|problem|exercise|example|figure|fig|table|equation|eq|case|part|section|chapter|method"
     r"|approach|solution|line|item|note|rule)s?\.? ?[#(]?|\n[ \t]*[-*]?[ \t]*#)$",
@@ -415,7 +440,8 @@ _OPTION_WORD = r"(?:(?:the )?(?:option|choice|letter|answer|alternative)\b:?)?"
 _WRAPPING = r"(?:[\s*_$\"'“‘:}]|\\[(\[]|\\(?:text|textbf|mathrm|mathbf|boxed|fbox)\s*\{){0,8}"
 _STATES = (
     r"(?:\\(?:boxed|fbox)\s*\{|####|\b[Aa](?:nswers?|NSWER)\b[^.\n]{0,80}?(?:\b(?:is|are|be)\b|[:=])"
-    r"(?:,? (?:not \(?[A-Za-z]\)?,? but(?: rather)?|most likely|likely|probably|therefore|thus|clearly|indeed|simply|then|definitely)\b,?)?"
+    r"(?:,? (?:not \(?[A-Za-z]\)?,? but(?: rather)?|most likely|likely|probably|therefore|thus|clearly|indeed|simply|then"
+    r"|definitely)\b,?)?"
     r"|答案(?:是|为|為)?|正确的?选项(?:是|为)|选(?:择|项)?|\b(?:[Dd]ie Antwort (?:ist|lautet)|Antwort|[Ll]a réponse est|Réponse"
     r"|[Ll]a respuesta es|Respuesta|[Ll]a risposta è|Risposta|[Aa] resposta é|Resposta|[Hh]et antwoord is|Antwoord|Odpowiedź"
     r"|Cevap|Ответ) ?:?)"
@@ -428,10 +454,13 @@ _CHOOSES = (
     r"|\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o)\b[^.\n]{0,120}?(?:\bis|:)(?=\s*\**\())"
 )
 _PROSE_AFTER = r"(?! (?!because|since|which|is\b|as\b|due|based|given|and\b|or\b|but\b)[a-z])"
-_TURN = r"(?:\b[Nn]o\s?[,:;.!…-]|\b(?:[Ww]ait|[Aa]ctually|[Ss]orry|[Oo]ops|[Cc]orrection|scratch that|make that|I mean|or rather)\b)"
+_TURN = (
+    r"(?:\b[Nn]o\s?[,:;.!…-]|\b(?:[Ww]ait|[Aa]ctually|[Ss]orry|[Oo]ops|[Cc]orrection|scratch that|make that|I mean"
+    r"|or rather)\b)"
+)
 _RECONSIDERS = re.compile(
     rf"{_TURN}|\b(?:however|but|mistake|wrong|incorrect|re-?(?:check|calculat|consider|examin|evaluat|think|do)\w*|double-check"
-    r"|therefore|thus|hence|so|final|finally|conclu\w+|let me|let us check|hmm)\b",
+    r"|therefore|thus|hence|so|final(?! answers)|finally|conclu\w+|let me|let us check|hmm)\b",
     re.IGNORECASE,
 )
 
@@ -452,14 +481,17 @@ class _Choices:
 def _choices(letters: str) -> _Choices:
     one = f"[{re.escape(letters.upper())}]"
     small = f"[{re.escape(letters.upper() + letters.lower())}]"
+    last = r"(?=[\s.*\"'’]*(?:\Z|\n))"  # "(a) 12, (b) 15" answers the parts of a question
     # a bare letter is no option within a formula, and A and I are none before ordinary prose
-    formula = r"(?!\s*(?:[=+/^_<>×]|-\s?\d|\*\s*\d|\\(?:times|cdot|frac|in|to)\b))"
+    formula = r"(?!\s*(?:[=+/^_>×]|<[\s\d=]|-\s?\d|\*\s*\d|\\(?:times|cdot|frac|in|to)\b))"
     bare = rf"({one})(?![A-Za-z0-9'’]){formula}(?:(?<![AI])|{_PROSE_AFTER})"
-    letter = rf"{_WRAPPING}{_OPTION_WORD}{_WRAPPING}(?:\(\s*({small})\s*\)|{bare})"
+    letter = rf"{_WRAPPING}{_OPTION_WORD}{_WRAPPING}(?:\(\s*({one}|{small}(?=\s*\){last[3:-1]}))\s*\)|\(?{bare})"
     return _Choices(
         stated=re.compile(_STATES + letter),
         chosen=re.compile(_CHOOSES + letter),
-        alone=re.compile(rf"\W*(?:(?:[Ff]inal )?(?:[Aa]nswer|[Oo]ption|[Cc]hoice)\b\W*)?(?:({small})\W*|\(?({one})[.):]\)?\**\s.*)"),
+        alone=re.compile(
+            rf"\W*(?:(?:[Ff]inal )?(?:[Aa]nswer|[Oo]ption|[Cc]hoice)\b\W*)?(?:({small})\W*|\(?({one})[.):]\)?\**\s.*)"
+        ),
         mentioned=re.compile(
             rf"(?<![\w)])\(({one})\)|^[ \t*]*({one})[.)]\**[ \t]|\b(?:is|are|as|of|with)[: ]+\**({one})[.)]\**[ \t]+[A-Za-z]"
             rf"|\*\*\(?({one})\)?[.:]?\*\*|\b[Oo]ption \(?({one})\b",
@@ -522,23 +554,46 @@ def _settled(plain: str, found: re.Match[str], choices: _Choices) -> str | None:
 PATTERN_SECONDS = 1.0
 """Longest a pattern may search one text: a pattern from data may backtrack for ever."""
 
+PATTERN_STEPS = 100_000
+"""Most atoms a pattern may compile to: `a{99999999}` alone would take more memory than most machines have."""
+
 _FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 
 
 def matches_pattern(text: str, pattern: str) -> bool:
-    """Whether a pattern is found anywhere in a text; anchor it (`\\A…\\Z`) to ask for the whole.
+    r"""Whether a pattern is found anywhere in a text; anchor it (`\A…\Z`) to ask for the whole.
 
-    Syntax: the `regex` package, a superset of `re`. A pattern that is malformed, or that takes more than
-    `PATTERN_SECONDS`, is a ValueError: it has not answered, which is not the same as "does not match".
+    Syntax: the `regex` package, a superset of `re`. A pattern that is malformed, that compiles to more than
+    `PATTERN_STEPS`, or that takes longer than `PATTERN_SECONDS` is a ValueError: it has not answered, which is not the
+    same as "does not match".
     """
     import regex
 
+    if len(pattern) > PATTERN_STEPS // 10 or _compiled_steps(pattern) > PATTERN_STEPS:
+        raise ValueError(f"the pattern is too long, or its repeats are: {pattern[:100]!r}")
     try:
         return regex.search(pattern, text, timeout=PATTERN_SECONDS) is not None
     except TimeoutError:
         raise ValueError(f"the pattern took more than {PATTERN_SECONDS:g} s on {len(text)} characters: {pattern!r}") from None
-    except regex.error as problem:
+    except (regex.error, RecursionError) as problem:
         raise ValueError(f"not a regular expression ({problem}): {pattern!r}") from None
+
+
+def _compiled_steps(pattern: str) -> int:
+    """Atoms of a pattern once every `{n}` is written out, which is how it is compiled."""
+    sizes, last = [0], 1
+    for token in re.finditer(r"\\.|\[(?:\\.|[^\]\\])*\]|\{(\d+)[^{}]*\}|.", pattern, re.DOTALL):
+        if token[1]:
+            sizes[-1] += last * (int(token[1][:9]) - 1)
+        elif token.group() == "(":
+            sizes.append(0)
+        elif token.group() == ")" and len(sizes) > 1:
+            last = sizes.pop()
+            sizes[-1] += last
+        else:
+            last = 1
+            sizes[-1] += 1
+    return sum(sizes)
 
 
 def fits_schema(text: str, schema: Mapping[str, Any]) -> tuple[bool, str | None]:
@@ -576,6 +631,8 @@ def _violation(value: object, schema: Mapping[str, Any]) -> tuple[bool, str | No
         worst = best_match(timed(schema, registry=Registry()).iter_errors(value))
     except SchemaError as problem:
         raise ValueError(f"not a JSON schema: {problem.message}, at {problem.json_path}") from None
+    except RecursionError:
+        raise ValueError("the schema refers to itself without end") from None
     except Unresolvable as problem:
         raise ValueError(f"the schema refers to something outside itself: {problem.ref!r}") from None
     return (True, None) if worst is None else (False, f"{worst.json_path}: {worst.message}")

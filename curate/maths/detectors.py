@@ -30,14 +30,14 @@ LEAD_CHARS = 600
 LANGUAGE_CONFIDENCE = 0.5
 """Least share of the text, weighted by the model's own probability, that must be in one language to name it."""
 
-LANGUAGES = tuple(
-    ["af", "sq", "ar", "hy", "az", "eu", "be", "bn", "bs", "bg", "ca", "zh", "hr", "cs", "da", "nl", "en", "et", "fi", "fr", "gl", "ka", "de", "el", "gu", "he", "hi", "hu", "is", "id", "ga", "it", "ja", "kn", "kk", "km", "ko", "lv", "lt", "mk", "ms", "ml", "mr", "mn", "ne", "no", "fa", "pl", "pt", "pa", "ro", "ru", "sr", "si", "sk", "sl", "es", "sw", "sv", "tl", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "cy"]
-)
+_CODES = """
+    af sq ar hy az eu be bn bs bg ca zh hr cs da nl en et fi fr gl ka de el gu he hi hu is id ga it ja kn kk
+    km ko lv lt mk ms ml mr mn ne no fa pl pt pa ro ru sr si sk sl es sw sv tl ta te th tr uk ur uz vi cy
+"""
+LANGUAGES = tuple(_CODES.split())
 """What `language` may answer: languages that models write and are asked in. Rare ones cost short texts their certainty."""
 
-_SPACELESS = (
-    r"\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
+_SPACELESS = r"\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_SPACELESS}]|(?:(?![{_SPACELESS}])[^\W_])(?:(?![{_SPACELESS}])[\w\u0300-\u036f]|['’\-](?=[^\W_]))*")
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
@@ -218,7 +218,9 @@ _IDIOM = re.compile(
     r"|give you up|tell (?:if|whether|what|who|the difference|them|him|her)|show my face|answer the (?:phone|door))"
     r"|\b(?:can't|cannot|couldn't) recommend \w+(?: \w+)? (?:enough|highly|more)"
 )
-_QUOTED = re.compile(r"\"[^\"\n]{1,400}\"|“[^”\n]{1,400}”|«[^»\n]{1,400}»|„[^“”\n]{1,400}[“”]|「[^」\n]{1,400}」|『[^』\n]{1,400}』")
+_QUOTED = re.compile(
+    r"\"[^\"\n]{1,400}\"|“[^”\n]{1,400}”|«[^»\n]{1,400}»|„[^“”\n]{1,400}[“”]|「[^」\n]{1,400}」|『[^』\n]{1,400}』"
+)
 _DELIVERY = re.compile(
     r"(?:(?:sure|certainly|of course|absolutely|okay|ok|great|yes|no problem)\b[^.\n]{0,20}[,.!:]? )?"
     r"(?:here(?:'s| is| are)\b|below (?:is|are)\b|subject:|dear \w|betreff:|objet ?:|asunto:|oggetto:|assunto:|onderwerp:"
@@ -278,7 +280,7 @@ def _fold(text: str) -> str:
 def _unquoted(folded: str) -> str:
     """The text without its quotations, unless little else is there: then the quotation is the response."""
     rest = _QUOTED.sub(" ", folded)
-    return rest.strip() if characters(rest) >= 10 else folded.strip("\"“”«»„「」 ")
+    return rest.strip() if characters(rest) >= 10 else folded.strip('"“”«»„「」 ')
 
 
 def _hands_over_content(text: str, before: str) -> bool:
@@ -324,11 +326,22 @@ _SIGN_OFF = re.compile(
     r"(?:thanks|thank you|cheers|good luck|enjoy|best|best wishes|regards|love|sincerely|bon appétit|viel erfolg|xoxo"
     r"|peace|take care|(?:\w+ )?(?:regards|wishes)|yours \w+|the end|fin|end|amen|q\.?e\.?d)"
 )
-_DANGLING = frozenset(
-    # words no sentence ends with, so a text that does was cut even where nobody wrote full stops
-    ["a", "an", "the", "and", "or", "but", "of", "to", "in", "on", "at", "by", "for", "from", "with", "into", "onto", "upon", "as", "than", "that", "which", "who", "whose", "because", "although", "though", "while", "if", "unless", "when", "where", "whereas", "is", "are", "was", "were", "be", "been", "being", "has", "have", "had", "will", "would", "can", "could", "should", "may", "might", "must", "not", "very", "such", "its", "their", "his", "her", "your", "our", "my", "this", "these", "those", "every", "each", "between", "among", "through", "during", "about", "also", "however", "therefore", "thus", "including", "der", "die", "das", "ein", "eine", "einen", "einem", "eines", "und", "oder", "aber", "von", "zu", "im", "am", "mit", "für", "auf", "aus", "bei", "nach", "durch", "dass", "weil", "wenn", "ist", "sind", "war", "wird", "werden", "kann", "sich", "nicht", "als", "wie", "den", "dem", "des", "le", "la", "les", "un", "une", "des", "du", "de", "et", "ou", "mais", "à", "au", "aux", "dans", "sur", "avec", "pour", "par", "que", "qui", "est", "sont", "ne", "en", "ce", "cette", "ces", "el", "los", "las", "una", "unos", "y", "o", "pero", "del", "al", "con", "para", "por", "es", "son", "se", "su", "sus", "lo", "como", "il", "gli", "uno", "e", "ma", "di", "da", "nel", "nella", "sul", "con", "per", "tra", "che", "è", "sono", "della", "delle", "dei", "os", "as", "um", "uma", "ou", "mas", "do", "da", "dos", "das", "no", "na", "nos", "nas", "com", "para", "que", "é", "são", "het", "een", "en", "of", "maar", "van", "op", "met", "voor", "door", "dat", "die", "is", "zijn", "wordt", "kan", "niet", "om", "i", "oraz", "lub", "ale", "w", "z", "na", "do", "od", "dla", "przez", "że", "który", "która", "jest", "są", "się", "и", "или", "но", "в", "на", "с", "к", "от", "для", "по", "из", "что", "который", "которая", "это", "не", "при", "о", "ve", "veya", "ama", "ile", "için", "bir", "bu", "da", "de", "ki", "gibi", "olarak", "و", "أو", "في", "من", "إلى", "على", "عن", "مع", "أن", "التي", "الذي", "هو", "هي", "هذا", "هذه"]
-)
-_CJK_DANGLING = "的和在是与及把被对从为于或将は が を に の と で も へ や より".replace(" ", "")
+# no sentence ends with these, so a text that does was cut even where nobody wrote full stops
+_MID_SENTENCE = """
+    a an the and or but of to in on at by for from with into onto upon as than that which who whose because
+    although though while if unless when where whereas is are was were be been being has have had will would
+    can could should may might must not very such its their his her your our my this these those every each
+    between among through during about also however therefore thus including der die das ein eine einen einem
+    eines und oder aber von zu im am mit für auf aus bei nach durch dass weil wenn ist sind war wird werden
+    kann sich nicht als wie den dem des le la les un une du de et ou mais à au aux dans sur avec pour par que
+    qui est sont ne en ce cette ces el los las una unos y o pero del al con para por es son se su sus lo como
+    il gli uno e ma di da nel nella sul per tra che è sono della delle dei os um uma mas do dos no na nos nas
+    com é são het een maar van op met voor door dat zijn wordt kan niet om i oraz lub ale w z od dla przez że
+    który która jest są się и или но в на с к от для по из что который которая это не при о ve veya ama ile
+    için bir bu ki gibi olarak و أو في من إلى على عن مع أن التي الذي هو هي هذا هذه
+"""
+_DANGLING = frozenset(_MID_SENTENCE.split())
+_CJK_DANGLING = "的和在是与及把被对从为于或将はがをにのとでもへや"
 
 
 def truncation(text: str, finish_reason: str | None = None) -> bool:
@@ -539,7 +552,9 @@ _PREAMBLE = re.compile(
 """System prompts that published data sets were written with: Alpaca, Vicuna, Llama 2 and vendors' defaults."""
 _F_STRING = re.compile(r"\b[fF]\"[^\"\n]*\"|\b[fF]'[^'\n]*'")
 _ROLE = re.compile(r"^[ \t]*(?:\*\*)?(Human|User|USER|Assistant|ASSISTANT|HUMAN|SYSTEM|System|AI|GPT|ChatGPT|Bot):", re.MULTILINE)
-_SPEAKER = re.compile(r"^[ \t]*(?!USER|ASSISTANT|HUMAN|SYSTEM|AI\b|GPT\b|NOTE|ANSWER|QUESTION|STEP)[A-Z][A-Z .']{2,20}:", re.MULTILINE)
+_SPEAKER = re.compile(
+    r"^[ \t]*(?!USER|ASSISTANT|HUMAN|SYSTEM|AI\b|GPT\b|NOTE|ANSWER|QUESTION|STEP)[A-Z][A-Z .']{2,20}:", re.MULTILINE
+)
 
 
 def template_leftover(text: str) -> str | None:

@@ -138,13 +138,9 @@ def choices_of(body: Mapping[str, Any]) -> list[Any]:
 
 
 def tokens_in(usage: Any, name: str) -> int | None:
-    """A count of tokens, if the server gave one that can be."""
-    if usage is None:
-        return None
-    value = at(usage, dict, "usage").get(name)
-    if value is not None and at(value, int, f"usage.{name}") < 0:
-        raise BadReply(f"usage.{name}: negative")
-    return value  # type: ignore[no-any-return]
+    """A count of tokens; None where the server gave none that can be one: that is no reason to lose an answer."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def read_reply(
@@ -164,7 +160,14 @@ def read_reply(
     finish = choice.get("finish_reason")
     if finish is not None:
         at(finish, str, "choices[].finish_reason")
-    base = Reply(finish_reason=finish, prompt_tokens=asked, response_tokens=answered if n == 1 else None, cost_usd=cost, raw=raw)
+    base = Reply(
+        finish_reason=finish,
+        prompt_tokens=asked,
+        response_tokens=answered if n == 1 else None,
+        cost_usd=cost,
+        seconds=seconds,
+        raw=raw,
+    )
     try:
         return read_message(base, choice, at(choice.get("message"), dict, "choices[].message"), think)
     except BadReply as error:  # it was answered and paid for, if not usably

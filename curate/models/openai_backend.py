@@ -20,6 +20,7 @@ Settings of a model under `options`:
 import asyncio
 import base64
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,53 +46,40 @@ from curate.models.completion import (
     with_pictures,
 )
 from curate.models.spec import ModelSpec
-from curate.models.transport import Address, AiohttpTransport, Answer, Limits, SdkTransport, Transport, TransportError, address
+from curate.models.transport import Address, Answer, FastTransport, Limits, SdkTransport, Transport, TransportError, address
 
 OPENAI = "https://api.openai.com/v1"
-KNOWN = frozenset(
-    [
-        "transport",
-        "timeout_s",
-        "connect_s",
-        "max_reply_mb",
-        "ca_file",
-        "limit_field",
-        "think",
-        "media",
-        "native_n",
-        "page",
-        "encoding",
-        "dimensions",
-        "batch_size",
-    ]
+OPTIONS = frozenset(
+    {"transport", "timeout_s", "connect_s", "max_reply_mb", "ca_file", "limit_field", "think", "media", "native_n"}
+    | {"page", "encoding", "dimensions", "batch_size"}
 )
-OF_THE_CALLER = frozenset(["mode", "concurrency", "max_concurrency", "requests_per_minute", "tokens_per_minute", "retries"])
-ANSWER_CHANGING = ("body.", "think", "dimensions", "page")
+OF_THE_CALLER = frozenset({"mode", "concurrency", "max_concurrency", "requests_per_minute", "tokens_per_minute", "retries"})
+ANSWER_CHANGING = frozenset({"think", "dimensions", "page"})
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def answer_options(spec: ModelSpec) -> dict[str, Any]:
     """The options that change what is answered: they belong to a model's identity in the ledger and in a step's key."""
-    return {
-        name: value
-        for name, value in sorted(spec.options.items())
-        if name.startswith(ANSWER_CHANGING[0]) or name in ANSWER_CHANGING
-    }
+    told = sorted(spec.options.items())
+    return {name: value for name, value in told if name.startswith("body.") or name in ANSWER_CHANGING}
 
 
 def address_of(spec: ModelSpec) -> Address:
-    """Where a model is. The SDK's variables count as they do there, but OPENAI_API_KEY goes only where OpenAI's address is not replaced."""
+    """Where a model is. The SDK's variables count as they do there, but OPENAI_API_KEY never goes to a recipe's base_url."""
     base = spec.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
     key = spec.api_key.get_secret_value() if spec.api_key else None
     if key is None and spec.base_url is None:
         key = os.environ.get("OPENAI_API_KEY")
-    headers = {}
-    for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
-        if value := os.environ.get(variable):
-            headers[name] = value
+    named = {"OpenAI-Organization": os.environ.get("OPENAI_ORG_ID"), "OpenAI-Project": os.environ.get("OPENAI_PROJECT_ID")}
+    headers = {name: value for name, value in named.items() if value}
     headers |= {name.removeprefix("header."): str(value) for name, value in spec.options.items() if name.startswith("header.")}
-    faulty = [name for name, value in {**headers, "api_key": key or ""}.items() if not value.isprintable() or not value.isascii()]
-    if faulty:
-        raise UsageError(f"{faulty[0]}: holds a character that no HTTP header can carry; is there a line break at its end?")
+    for name, value in {**headers, "api_key": key or ""}.items():
+        if not HEADER_NAME.fullmatch(name):
+            raise UsageError(f"model {spec.name}: header.{name[:40]} is no name that an HTTP header can have")
+        if not value.isprintable() or not value.isascii():
+            raise UsageError(
+                f"model {spec.name}: {name} holds a character that no header can carry; does it end in a line break?"
+            )
     return address(base, key, headers)
 
 
@@ -122,13 +110,11 @@ class Server:
     """What the three kinds of model share: an address, a way to it, and what its errors mean."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        unknown = [
-            name for name in spec.options if name not in KNOWN | OF_THE_CALLER and not name.startswith(("header.", "body."))
-        ]
+        known = OPTIONS | OF_THE_CALLER
+        unknown = [name for name in spec.options if name not in known and not name.startswith(("header.", "body."))]
         if unknown:
-            raise UsageError(
-                f"model {spec.name}: no option {unknown[0]!r} for the openai back end; there are {', '.join(sorted(KNOWN | OF_THE_CALLER))}, header.NAME, body.FIELD"
-            )
+            offered = f"{', '.join(sorted(known))}, header.NAME, body.FIELD"
+            raise UsageError(f"model {spec.name}: no option {unknown[0]!r} for the openai back end; there are {offered}")
         self.spec = spec
         self.address = address_of(spec)
         self.extra = nested(spec.options)
@@ -136,7 +122,7 @@ class Server:
         way = spec.options.get("transport", "fast")
         if way not in ("fast", "sdk"):
             raise UsageError(f"model {spec.name}: transport is 'fast' or 'sdk', got {way!r}")
-        self.transport: Transport = (SdkTransport if way == "sdk" else AiohttpTransport)(self.address, limits_of(spec), ca_file)
+        self.transport: Transport = (SdkTransport if way == "sdk" else FastTransport)(self.address, limits_of(spec), ca_file)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec.name} at {self.address.base})"
@@ -227,15 +213,15 @@ class OpenAIBackend(Server):
 
     def read(self, found: Mapping[str, Any], n: int, seconds: float | None) -> list[Reply]:
         """The n replies in a completion; what is missing or wrong is an error in its place."""
-        hide = self.address.secrets.hide
+        price, hide = self.spec.usd_per_mtok, self.address.secrets.hide
         try:
             choices = choices_of(found)[:n]
-            read = [read_reply(choice, found, think=self.think, price=self.spec.usd_per_mtok, n=n) for choice in choices]
+            read = [read_reply(choice, found, think=self.think, price=price, n=n, seconds=seconds) for choice in choices]
         except BadReply as error:
             return [Reply(error="bad_reply", detail=hide(str(error)), seconds=seconds)] * n
-        missing = Reply(error="bad_reply", detail=f"choices: {len(read)} of the {n} asked for")
+        missing = Reply(error="bad_reply", detail=f"choices: {len(read)} of the {n} asked for", seconds=seconds)
         read += [missing] * (n - len(read))
-        return [replace(reply, seconds=seconds, detail=reply.detail and hide(reply.detail)) for reply in read]
+        return [reply if reply.detail is None else replace(reply, detail=hide(reply.detail)) for reply in read]
 
 
 @dataclass(frozen=True)
@@ -268,12 +254,8 @@ class Pooling(Server):
         except BadReply as error:
             return Numbers(error="bad_reply", detail=self.address.secrets.hide(str(error)), seconds=seconds)
         price = self.spec.usd_per_mtok
-        return Numbers(
-            values,
-            seconds=seconds,
-            prompt_tokens=tokens,
-            cost_usd=tokens * price.into / 1e6 if price and tokens is not None else None,
-        )
+        cost = None if price is None or tokens is None else tokens * price.into / 1e6
+        return Numbers(values, seconds=seconds, prompt_tokens=tokens, cost_usd=cost)
 
 
 def rows_of(found: Mapping[str, Any], field: str, count: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """HTTP to a model server: one POST or GET, its whole reply or one plain reason why there is none.
 
-Two ways lead out. `AiohttpTransport` is the fast one that calls go through; `SdkTransport` sends the same call through
+Two ways lead out. `FastTransport` is the one that calls go through; `SdkTransport` sends the same call through
 the `openai` SDK, which is the reference that the fast one is tested against. Neither retries, follows redirects, keeps
 cookies or reads .netrc. A proxy from the environment is used, except for this machine's own addresses.
 """
@@ -20,9 +20,9 @@ from urllib.request import getproxies, proxy_bypass
 from curate import __version__
 from curate.errors import UsageError
 from curate.models.asking import ErrorKind
+from curate.models.wire import Pool, Proxy, WireError
 
 if TYPE_CHECKING:
-    import aiohttp
     import openai
 
 MAX_REPLY = 64 * 2**20
@@ -150,8 +150,13 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    """Their names compare without case."""
+    """By lower-case name."""
     body: bytes
+
+
+KINDS: dict[str, ErrorKind] = {"cut": "connection", "broken": "bad_reply", "large": "bad_reply", "late": "timeout"}
+SAFE = "/%:@!$&'()*+,;=~-._?"
+"""What stands in a target as it is."""
 
 
 class Transport(Protocol):
@@ -164,96 +169,78 @@ class Transport(Protocol):
         """Free connections."""
 
 
-def too_large(limit: int) -> TransportError:
-    """The reply is longer than anybody reads."""
-    return TransportError("bad_reply", f"the reply is larger than {limit / 2**20:g} MB")
-
-
-class AiohttpTransport:
-    """Calls over aiohttp, with as many connections as calls in flight. Belongs to the event loop of its first call."""
+class FastTransport:
+    """Calls over connections of our own, as many as there are calls in flight."""
 
     def __init__(self, address: Address, limits: Limits = Limits(), ca_file: str | None = None) -> None:
         self.address = address
         self.limits = limits
-        self._ca_file = ca_file
-        self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[str, Any] = {}
+        context = trusted(ca_file) if address.base.startswith("https") or (address.proxy or "").startswith("https") else None
+        self._pool = Pool(address.base, proxy_of(address.proxy), limits.max_reply, IDLE_SECONDS, context)
+        self._posts: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
-        return f"AiohttpTransport({self.address.base})"
-
-    def _open(self) -> "aiohttp.ClientSession":
-        import aiohttp
-
-        context = ssl.create_default_context(cafile=self._ca_file) if self.address.base.startswith("https") else True
-        timeout = aiohttp.ClientTimeout(total=self.limits.total_s, sock_connect=self.limits.connect_s)
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS, ssl=context),
-            timeout=timeout,
-            headers={"Accept": "application/json", "User-Agent": f"curate/{__version__}", **self.address.headers},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            proxy=self.address.proxy,
-        )
+        return f"FastTransport({self.address.base})"
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
         """Post JSON."""
-        return await self.request("POST", path, encoded(body), {"Content-Type": "application/json"})
+        head = self._posts.get(path)
+        if head is None:
+            head = self._posts[path] = self._head("POST", path, "application/json")
+        return await self._call(head, encoded(body))
 
-    async def request(self, method: str, path: str, data: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """Any call; `path` may carry a query of its own."""
-        import aiohttp
+    async def request(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> Answer:
+        """Any call; `path` may carry a query of its own, `kind` is the body's content type."""
+        return await self._call(self._head(method, path, kind), body)
 
-        if self._session is None:
-            self._session = self._open()
+    def _head(self, method: str, path: str, kind: str | None) -> bytes:
+        parts = urlsplit(self.address.url(path))
+        target = quote(parts.path, safe=SAFE) + (f"?{quote(parts.query, safe=SAFE)}" if parts.query else "")
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": f"curate/{__version__}"}
+        if kind:
+            headers["Content-Type"] = kind
+        return self._pool.head(method, target, {**headers, **self.address.headers})
+
+    async def _call(self, head: bytes, body: bytes | None) -> Answer:
         try:
-            async with self._session.request(method, self._url(path), data=data, headers=headers, allow_redirects=False) as reply:
-                return Answer(reply.status, reply.headers, self.address.secrets.hide_bytes(await self._body(reply)))
-        except TimeoutError as error:
-            stage = "to connect" if isinstance(error, aiohttp.ConnectionTimeoutError) else "for the whole reply"
-            waited = self.limits.connect_s if stage == "to connect" else self.limits.total_s
-            raise TransportError("timeout", f"no answer from {self.address.base}: waited {waited:g} s {stage}") from None
-        except aiohttp.ClientPayloadError as error:
-            raise self._failed("connection", "the reply was cut off before its end", type(error).__name__) from None
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise self._failed("engine", "its certificate is not trusted", error) from None
-        except aiohttp.ClientResponseError as error:
-            raise self._failed("bad_reply", "the reply is not HTTP", error) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._failed("connection", "no connection", str(error) or type(error).__name__) from None
+            received = await self._pool.call(head, body, self.limits.total_s, self.limits.connect_s)
+        except WireError as error:
+            raise self._failed(KINDS[error.what], str(error)) from None
+        except ssl.SSLCertVerificationError as error:
+            raise self._failed("engine", f"its certificate is not trusted: {error.verify_message}") from None
+        except OSError as error:
+            raise self._failed("connection", str(error) or type(error).__name__) from None
+        return Answer(received.status, received.headers, self.address.secrets.hide_bytes(received.body))
 
-    async def _body(self, reply: "aiohttp.ClientResponse") -> bytes:
-        """The whole body, unless it is too large; compressed ones are counted as they unfold."""
-        length, limit = reply.content_length, self.limits.max_reply
-        if length is not None and length > limit:
-            raise too_large(limit)
-        if length is not None and "Content-Encoding" not in reply.headers:
-            return await reply.read()
-        parts, size = [], 0
-        while part := await reply.content.readany():
-            size += len(part)
-            if size > limit:
-                raise too_large(limit)
-            parts.append(part)
-        return b"".join(parts)
-
-    def _url(self, path: str) -> Any:
-        import yarl
-
-        if path not in self._urls:
-            if len(self._urls) > 1000:  # pages of batches and files have a path each
-                self._urls.clear()
-            self._urls[path] = yarl.URL(self.address.url(path), encoded=True)
-        return self._urls[path]
-
-    def _failed(self, kind: ErrorKind, what: str, error: object) -> TransportError:
-        return TransportError(kind, self.address.secrets.hide(f"{self.address.base}: {what} ({error})"))
+    def _failed(self, kind: ErrorKind, what: str) -> TransportError:
+        return TransportError(kind, self.address.secrets.hide(f"{self.address.base}: {what}"))
 
     async def close(self) -> None:
         """Free connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._pool.close()
+
+
+def trusted(ca_file: str | None) -> ssl.SSLContext:
+    """The certificates that are trusted: the system's, or those of a file."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"ca_file: no certificates can be read from {ca_file!r} ({error})") from None
+
+
+def proxy_of(url: str | None) -> Proxy | None:
+    """The proxy at an address."""
+    if url is None:
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"the environment names a proxy of kind {parts.scheme!r}; http and https proxies are known")
+    login = None
+    if parts.username is not None:
+        name, password = unquote(parts.username), unquote(parts.password or "")
+        login = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+    tls = parts.scheme == "https"
+    return Proxy(parts.hostname, parts.port or (443 if tls else 80), tls, login)
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
@@ -280,7 +267,7 @@ class SdkTransport:
         import httpx2
         import openai
 
-        secured = {"verify": ssl.create_default_context(cafile=self._ca_file)} if self._ca_file else {}
+        secured = {"verify": trusted(self._ca_file)} if self._ca_file else {}
         http = openai.DefaultAsyncHttpx2Client(
             trust_env=False,
             proxy=self.address.proxy,
@@ -294,9 +281,7 @@ class SdkTransport:
             timeout=httpx2.Timeout(self.limits.total_s, connect=self.limits.connect_s),
             max_retries=0,
             default_headers=self.address.headers,
-            default_query=dict(pair.partition("=")[::2] for pair in self.address.query.split("&"))
-            if self.address.query
-            else None,
+            default_query=dict(parse_qsl(self.address.query, keep_blank_values=True)),
             http_client=http,
         )
 
@@ -318,7 +303,7 @@ class SdkTransport:
         except openai.APIConnectionError as error:
             raise self._failed(error) from None
         if len(reply.content) > self.limits.max_reply:
-            raise too_large(self.limits.max_reply)
+            raise TransportError("bad_reply", f"the reply is larger than {self.limits.max_reply / 2**20:g} MB")
         return Answer(reply.status_code, reply.headers, self.address.secrets.hide_bytes(reply.content))
 
     async def _send(self, client: "openai.AsyncOpenAI", path: str, body: Mapping[str, Any]) -> Any:

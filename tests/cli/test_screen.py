@@ -7,12 +7,14 @@ import re
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+from curate.cli.progress import Lines
 from tests.cli.conftest import EVIL, Curate, Told, make_store, shell, start, write_project
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-7]|9[0-7])[0-9;]*m")
@@ -58,6 +60,16 @@ def test_a_log_gets_plain_lines(tmp_path: Path) -> None:
     assert not HIDDEN & set(told.out + told.err)
     assert re.match(r"source +31 in +31 kept +\d+\.\d s\nexact_duplicate +31 in +30 kept ", told.err)
     assert told.out.startswith("published colours@v1: ")
+
+
+def test_a_long_step_says_in_a_log_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.started("pair", 4_000)
+    lines.advanced(500)
+    assert capsys.readouterr().err == ""  # not at every shard
+    lines.began = lines.spoke = time.monotonic() - 20
+    lines.advanced(500)
+    assert re.fullmatch(r"pair: 1,000 of 4,000 rows, (49|50) rows/s, 60 s left\n", capsys.readouterr().err)
 
 
 @pytest.mark.slow
@@ -236,6 +248,14 @@ def test_text_from_data_is_shown_and_never_obeyed(curate: Curate, hostile: Path,
         whole = " ".join(told.out.split())
         assert "⟨U+001B⟩[31mred⟨U+001B⟩[0m ⟨U+001B⟩]0;title⟨U+0007⟩ ⟨U+009B⟩1m ⟨U+202E⟩" in whole
         assert "[bold]x[/bold] :smile:" in whole
+
+
+def test_square_brackets_in_an_error_are_no_markup_in_the_list_of_runs(curate: Curate, tmp_path: Path) -> None:
+    recipe = write_project(tmp_path)
+    (tmp_path / "[bold]x.jsonl").write_text("not JSON\n")
+    recipe.write_text(recipe.read_text().replace("path: answers.jsonl", "path: '[bold]x.jsonl'"))
+    assert curate("run", recipe, "--store", tmp_path / "store").code == 1
+    assert "[bold]x.jsonl" in "".join(curate("runs", "--store", tmp_path / "store").out.split())
 
 
 @pytest.mark.slow

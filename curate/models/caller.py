@@ -1,0 +1,630 @@
+"""Ask models: from the ledger first, then as fast as each allows, and again what failed. Retries live here and nowhere else.
+
+One event loop in one thread serves all steps and shards of a process. `Caller.ask` blocks its thread until every request has
+a reply; any number of threads may ask at once, and share each model's limits. What a server does never raises: it is an
+error in the reply. What raises is a fault of the program or the disk, or `Stopped`.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import CurateError
+from curate.models.asking import FINAL_ERRORS, Attempt, Backend, ErrorKind, Reply, Request
+from curate.models.limits import BAD_REPLIES, LONGEST_PAUSE, TROUBLED, Circuit, Concurrency, Pace, Rules, backoff
+from curate.models.spec import Price
+from curate.models.spending import Budget, Meter, Statistics, Usage, total
+
+if TYPE_CHECKING:
+    from curate.models.ledger import Ledger
+
+CHUNK = 1000
+"""Requests handed over at once: the event loop waits for the lock no longer than that takes."""
+GRACE_SECONDS = 30.0
+"""How long calls in flight may take to finish once the run was stopped: they are paid for."""
+YIELD_SECONDS = 0.0005
+"""A back end that answers sooner may not have given way to the others."""
+FREE: frozenset[ErrorKind] = frozenset({"rate_limit"})
+"""Failures that do not count as tries: the request was not looked at. They are bounded by the time they take."""
+NEVER_AGAIN: frozenset[ErrorKind] = FINAL_ERRORS | {"engine"}
+"""Failures that are not tried again in this run. A key that is refused or a missing model are mended by a person."""
+
+
+class Stopped(CurateError):
+    """The run was told to stop. Every answer that came is in the ledger; the same command goes on from there."""
+
+    exit_code = 130
+
+
+class Batch:
+    """The requests of one call to `ask`, and the thread that waits for them."""
+
+    __slots__ = ("replies", "left", "done", "problem")
+
+    def __init__(self, count: int) -> None:
+        self.replies: list[Reply | None] = [None] * count
+        self.left = count
+        self.done = threading.Event()
+        self.problem: BaseException | None = None
+
+    def put(self, place: int, reply: Reply) -> None:
+        """One reply; called with the caller's lock held."""
+        self.replies[place] = reply
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+
+    def fail(self, problem: BaseException) -> None:
+        """Raise in the thread that waits."""
+        self.problem = problem
+        self.done.set()
+
+
+Flight = tuple[str, int | None]
+"""What makes two requests in flight the same: key and max_tokens."""
+
+
+COUNTS = ("tries", "counted", "bad")
+
+
+class Job:
+    """One request on its way, and everybody who waits for it."""
+
+    __slots__ = ("request", "key", "flight", "step", "waiters", "characters", "cost", "tokens", "began", "last", *COUNTS)
+
+    def __init__(self, request: Any, key: str | None, flight: Flight | None, step: str | None, batch: Batch, place: int) -> None:
+        self.request = request
+        self.key = key
+        self.flight = flight
+        self.step = step
+        self.waiters: list[tuple[Batch, int]] = [(batch, place)]
+        self.characters = 0
+        self.cost = self.tokens = 0.0
+        """Estimates for the try in flight."""
+        self.began = 0.0
+        self.tries = self.counted = self.bad = 0
+        self.last: Reply | None = None
+        """The latest failure."""
+
+
+class Lane:
+    """One model: its queue, its limits, and what has become of its calls. Lives in the event loop's thread."""
+
+    def __init__(
+        self, caller: "Caller", key: str, backend: Backend, identity: Mapping[str, Any], rules: Rules, price: Price | None
+    ) -> None:
+        self.caller = caller
+        self.key = key
+        self.backend = backend
+        self.identity = dict(identity)
+        self.rules = rules
+        self.concurrency = Concurrency(rules.concurrency, rules.max_concurrency)
+        self.circuit = Circuit(rules.down_seconds)
+        self.usage = Usage(price)
+        self.meter = Meter(caller.clock)
+        self.in_flight = 0
+        self.left_out = 0
+        """Requests without an answer because the model was given up."""
+        self._given_up = ""
+        self._requests_pace = Pace(rules.requests_per_minute)
+        self._tokens_pace = Pace(rules.tokens_per_minute)
+        self._counts_characters = bool(rules.tokens_per_minute) or (price is not None and caller.budget.max_cost is not None)
+        self._queue: deque[Job] = deque()
+        self._sleeping: dict[Job, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._paused_until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"Lane({self.key}, {self.in_flight} of {self.limit} in flight, {len(self._queue)} queued)"
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight."""
+        return 1 if self.circuit.troubled else self.concurrency.limit
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a reply."""
+        return len(self._queue) + len(self._sleeping) + self.in_flight
+
+    # -- coming in
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Queue requests; where the model was given up or nothing may be spent any more, they end at once."""
+        if self.caller.stopping:
+            return
+        self._queue.extend(jobs)
+        if self.caller.budget.reached is not None:
+            self.caller.spend_no_more()
+        elif self.circuit.given_up is not None:
+            probe = self._queue.popleft() if self._queue and self.circuit.probe(self.caller.clock()) else None
+            self._give_up(self.circuit.given_up)
+            if probe is not None:
+                self._queue.append(probe)
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what may be sent."""
+        while (job := self._next()) is not None:
+            task = self.caller.loop.create_task(self._work(job))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _next(self) -> Job | None:
+        """The next request, if it may go out now; otherwise whatever holds it back will pump again."""
+        if not self._queue or self.in_flight >= self.limit:
+            return None
+        now = self.caller.clock()
+        wait = max(self._paused_until - now, self._requests_pace.wait(now), self._tokens_pace.wait(now))
+        if wait > 0:
+            self._wake_in(wait)
+            return None
+        job = self._queue[0]
+        if self._counts_characters:
+            self._estimate(job)
+        room = self.caller.budget.room(job.cost)
+        if room != "yes":
+            if room == "no":
+                self.caller.spend_no_more()
+            return None
+        self._queue.popleft()
+        self._sent(job, now)
+        return job
+
+    def _estimate(self, job: Job) -> None:
+        """What the next try of a request needs, from its characters."""
+        job.characters = job.characters or characters(job.request)
+        limit = job.request.sampling.max_tokens if isinstance(job.request, Request) else 0
+        job.tokens = self.usage.prompt_tokens(job.characters) + self.usage.response_tokens(limit)
+        job.cost = self.usage.cost(job.characters, limit)
+
+    def _sent(self, job: Job, now: float) -> None:
+        self.in_flight += 1
+        self.meter.calls += 1
+        if job.tries:
+            self.meter.retries += 1
+        else:
+            job.began = now
+        job.tries += 1
+        self._requests_pace.take(1, now)
+        self._tokens_pace.take(job.tokens, now)
+        self.caller.budget.sent(job.cost)
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._alarm is None:
+            self._alarm = self.caller.loop.call_later(seconds, self._woken)
+
+    def _woken(self) -> None:
+        self._alarm = None
+        self.pump()
+
+    # -- coming back
+
+    async def _work(self, job: Job | None) -> None:
+        """Send one request after the other, as long as there is room."""
+        try:
+            while job is not None:
+                sent_at = self.caller.clock()
+                attempt = await self.backend.send(job.request)
+                now = self.caller.clock()
+                self._came_back(job, attempt, sent_at, now)
+                if now - sent_at < YIELD_SECONDS:
+                    await asyncio.sleep(0)
+                job = self._next()
+                self.pump()
+        except Exception as problem:  # what a server does is in the reply: this is the program's or the disk's
+            self.caller.break_down(problem)
+
+    def _came_back(self, job: Job, attempt: Attempt, sent_at: float, now: float) -> None:
+        reply = attempt.reply
+        self._account(job, reply, now)
+        if reply.error is None or reply.error in FINAL_ERRORS:
+            self.circuit.alive()
+            if reply.error is None:
+                self.concurrency.answered(sent_at, now, reply.response_tokens, self.in_flight)
+            self.in_flight -= 1
+            self._end(job, reply)
+        else:
+            self.in_flight -= 1
+            self._failed(job, reply, reply.error, attempt.retry_after, sent_at, now)
+        self.caller.settled()
+
+    def _account(self, job: Job, reply: Reply, now: float) -> None:
+        """Put what came back in place of what was estimated."""
+        self.meter.came_back(reply, now)
+        paid = reply.cost_usd
+        if paid is None and (reply.error is None or reply.error == "timeout"):
+            paid = job.cost  # it does not say, or went on working when nobody waited any more
+        self.caller.budget.settled(job.cost, paid)
+        if self._counts_characters:
+            self.usage.learn(job.characters, reply)
+            if reply.prompt_tokens is not None:
+                self._tokens_pace.correct(reply.prompt_tokens + (reply.response_tokens or 0) - job.tokens)
+
+    def _failed(self, job: Job, reply: Reply, kind: ErrorKind, retry_after: float | None, sent_at: float, now: float) -> None:
+        """Try again later, if that may help."""
+        self.concurrency.failed(kind, sent_at, now)
+        self.circuit.failed(kind, reply.detail, now)
+        self._pause(kind, reply.detail, retry_after, now)
+        job.last = reply
+        job.bad += kind == "bad_reply"
+        # while nobody gets an answer, the request is not to blame
+        job.counted += kind not in FREE and not (kind == "connection" and self.circuit.troubled)
+        wait = max(backoff(max(job.counted, 1) if kind not in FREE else job.tries, self.caller.jitter), retry_after or 0.0)
+        reason = self._last_try(job, kind, wait, now)
+        if self.circuit.given_up is not None:
+            self._end(job, told(reply, f"after {tries(job.tries)}, when the model was given up"))
+            self.left_out += 1
+            self._give_up(self.circuit.given_up)
+        elif reason is not None:
+            self._end(job, told(reply, reason))
+        elif not self.caller.stopping:
+            self._keep_paid(job, reply)
+            self._sleeping[job] = self.caller.loop.call_later(wait, self._again, job)
+
+    def _pause(self, kind: ErrorKind, detail: str | None, retry_after: float | None, now: float) -> None:
+        """Hold the whole model back: as long as a 429 says, and between probes of one that answers nobody."""
+        if kind == "rate_limit" and retry_after is not None:
+            if retry_after > LONGEST_PAUSE:
+                self.circuit.give_up(kind, f"the server asks to wait {retry_after:.0f} s: {detail}", now, retry_after)
+            self._paused_until = max(self._paused_until, now + min(retry_after, LONGEST_PAUSE))
+        elif self.circuit.troubled and self.circuit.given_up is None:
+            longest = 60.0 if kind == "rate_limit" else self.rules.down_seconds / 10 if kind == "connection" else 5.0
+            pause = min(backoff(self.circuit.failures - TROUBLED + 1, self.caller.jitter), longest)
+            self._paused_until = max(self._paused_until, now + pause)
+
+    def _last_try(self, job: Job, kind: ErrorKind, wait: float, now: float) -> str | None:
+        """Why a request is not tried again, or None."""
+        if kind in NEVER_AGAIN:
+            return ""
+        if job.counted > self.rules.retries or job.bad >= BAD_REPLIES:
+            return f"after {tries(job.tries)}"
+        if now + wait - job.began > self.rules.retry_seconds:
+            return f"after {tries(job.tries)} in {now - job.began:.0f} s; the next would be {wait:.0f} s later"
+        return None
+
+    def _again(self, job: Job) -> None:
+        """A request has waited; it goes before those that were never tried."""
+        del self._sleeping[job]
+        self._queue.appendleft(job)
+        self.pump()
+
+    # -- ending
+
+    def _keep_paid(self, job: Job, reply: Reply) -> None:
+        """A failure that will be tried again is only worth a record where it cost something."""
+        if job.key is not None and (reply.cost_usd or reply.response_tokens):
+            self.caller.record(self, job, reply)
+
+    def _end(self, job: Job, reply: Reply) -> None:
+        """Record the reply, then hand it over."""
+        if job.key is not None and job.tries:
+            self.caller.record(self, job, reply)
+        self.meter.ended(reply.error)
+        self.caller.deliver((job,), reply)
+
+    def _give_up(self, kind: ErrorKind) -> None:
+        """The model does not answer: nothing waits for it any longer."""
+        self._given_up = f"{kind}: {self.circuit.detail}"
+        self.left_out += self.end_all(kind, f"not asked: the model was given up; {self.circuit.detail}")
+
+    def end_all(self, kind: ErrorKind, detail: str) -> int:
+        """End everything that is not in flight with one error; how many there were."""
+        dropped = self.drop_all()
+        for job in dropped:
+            self.meter.ended(kind)
+            if job.key is not None and job.last is not None:
+                self.caller.record(self, job, job.last)
+        self.caller.deliver(dropped, Reply(error=kind, detail=detail))
+        return len(dropped)
+
+    def drop_all(self) -> list[Job]:
+        """Take out everything that is not in flight."""
+        dropped = [*self._queue, *self._sleeping]
+        self._queue.clear()
+        for timer in self._sleeping.values():
+            timer.cancel()
+        self._sleeping.clear()
+        return dropped
+
+    def cancel(self) -> None:
+        """Drop what is in flight, too."""
+        for task in self._tasks:
+            task.cancel()
+
+    def trouble(self) -> str | None:
+        """One sentence if requests failed because the model did not answer at all."""
+        if not self.left_out:
+            return None
+        return f"model {self.key} was given up ({self._given_up}); {self.left_out:,} requests are left for the next run"
+
+
+class Caller:
+    """Asks models for all steps and shards of a process. Close it to free the thread and the back ends."""
+
+    def __init__(
+        self,
+        ledger: "Ledger | None" = None,
+        *,
+        max_cost: float | None = None,
+        max_calls: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.budget = Budget(max_cost, max_calls)
+        self.clock = clock
+        self.jitter = random.Random(seed)
+        self.stopping = False
+        self.unpaid = 0
+        """Requests that were not sent because the budget was reached."""
+        self.loop = asyncio.new_event_loop()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        """Guards what follows; held for moments only."""
+        self._flying: dict[Flight, Job] = {}
+        self._batches: set[Batch] = set()
+        self._problem: BaseException | None = None
+        self._lanes: dict[str, Lane] = {}
+        self._stops = 0
+        self._ended = threading.Event()
+
+    def lane(
+        self,
+        key: str,
+        backend: Backend,
+        identity: Mapping[str, Any],
+        rules: Rules | None = None,
+        price: Price | None = None,
+    ) -> Lane:
+        """The lane of a model, made when it is first named."""
+        with self._lock:
+            if key not in self._lanes:
+                self._lanes[key] = Lane(self, key, backend, identity, rules or Rules(), price)
+            return self._lanes[key]
+
+    # -- asking
+
+    def ask(self, lane: Lane, requests: Sequence[Request], step: str | None = None) -> list[Reply]:
+        """One reply for each request, in order; blocks until all are there. Raises Stopped, or what broke the program."""
+        return self._wait(lane, requests, lambda batch, start, part: self._from_ledger(lane, batch, start, part, step))
+
+    def ask_unkept(self, lane: Lane, payloads: Sequence[Any]) -> list[Reply]:
+        """The same without the ledger: for what a back end takes that is no chat request."""
+
+        def jobs(batch: Batch, start: int, part: Sequence[Any]) -> list[Job]:
+            return [Job(payload, None, None, None, batch, start + i) for i, payload in enumerate(part)]
+
+        return self._wait(lane, payloads, jobs)
+
+    def _wait(self, lane: Lane, payloads: Sequence[Any], jobs: Callable[[Batch, int, Sequence[Any]], list[Job]]) -> list[Reply]:
+        if not payloads:
+            return []
+        batch = Batch(len(payloads))
+        self._begin(batch)
+        try:
+            for start in range(0, len(payloads), CHUNK):
+                if new := jobs(batch, start, payloads[start : start + CHUNK]):
+                    self.loop.call_soon_threadsafe(self._add, lane, new)
+            batch.done.wait()
+        finally:
+            with self._lock:
+                self._batches.discard(batch)
+        if batch.problem is not None:
+            raise batch.problem
+        return [reply for reply in batch.replies if reply is not None]
+
+    def _begin(self, batch: Batch) -> None:
+        with self._lock:
+            if self._problem is not None:
+                raise self._problem
+            self._batches.add(batch)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="curate-caller", daemon=True)
+                self._thread.start()
+
+    def _from_ledger(self, lane: Lane, batch: Batch, start: int, requests: Sequence[Request], step: str | None) -> list[Job]:
+        """Answer from the ledger, or together with an equal request in flight; what is left are new jobs.
+
+        A request is claimed before the ledger is read, and an answer is recorded before its claim is given back: whoever
+        comes between sees the one or the other, and no answer is asked for twice.
+        """
+        assert self.ledger is not None, "chat requests need a ledger"
+        keys = [self.ledger.key(lane.identity, request) for request in requests]
+        claimed: list[Job] = []
+        with self._lock:
+            for place, (key, request) in enumerate(zip(keys, requests, strict=True), start):
+                flight = (key, request.sampling.max_tokens)
+                if (flying := self._flying.get(flight)) is not None:
+                    flying.waiters.append((batch, place))
+                    continue
+                job = self._flying[flight] = Job(request, key, flight, step, batch, place)
+                claimed.append(job)
+        try:
+            found = self._find(claimed)
+        except BaseException as problem:
+            self._give_back(claimed, problem)
+            raise
+        kept = [(job, reply) for job, reply in zip(claimed, found, strict=True) if reply is not None]
+        self._deliver(lane, kept)
+        return [job for job, reply in zip(claimed, found, strict=True) if reply is None]
+
+    def _find(self, jobs: Sequence[Job]) -> list[Reply | None]:
+        assert self.ledger is not None
+        limits = [job.request.sampling.max_tokens for job in jobs]
+        return self.ledger.find([job.key or "" for job in jobs], limits)
+
+    def _give_back(self, jobs: Iterable[Job], problem: BaseException) -> None:
+        """Claims that came to nothing: whoever waits for them learns why."""
+        with self._lock:
+            for job in jobs:
+                if job.flight is not None:
+                    self._flying.pop(job.flight, None)
+                for batch, _ in job.waiters:
+                    batch.fail(problem)
+
+    def _add(self, lane: Lane, jobs: Sequence[Job]) -> None:
+        lane.add(jobs)
+
+    # -- handing over
+
+    def record(self, lane: Lane, job: Job, reply: Reply) -> None:
+        """Keep a reply in the ledger."""
+        if self.ledger is not None and job.key is not None:
+            self.ledger.record(job.key, lane.identity, job.request, reply, job.step)
+
+    def deliver(self, jobs: Sequence[Job], reply: Reply) -> None:
+        """Hand one reply to everybody who waits for any of these; only the first has paid for it."""
+        with self._lock:
+            for job in jobs:
+                if job.flight is not None:
+                    self._flying.pop(job.flight, None)
+                for number, (batch, place) in enumerate(job.waiters):
+                    batch.put(place, reply if not number or reply.error is not None else replace(reply, from_ledger=True))
+
+    def _deliver(self, lane: Lane, found: Sequence[tuple[Job, Reply]]) -> None:
+        """Hand over what the ledger had."""
+        with self._lock:
+            for job, reply in found:
+                if job.flight is not None:
+                    self._flying.pop(job.flight, None)
+                for batch, place in job.waiters:
+                    batch.put(place, reply)
+            lane.meter.from_ledger += len(found)
+
+    # -- the event loop
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.set_exception_handler(self._unexpected)
+        self.loop.run_forever()
+
+    def _unexpected(self, _: Any, context: dict[str, Any]) -> None:
+        """A callback failed: without this, whoever waits would wait for ever."""
+        problem = context.get("exception")
+        if problem is not None:
+            self.break_down(problem)
+
+    def settled(self) -> None:
+        """A call came back: what waited for the budget may go, and a run that stops may be at its end."""
+        if self.stopping:
+            if not any(lane.in_flight for lane in self._lanes.values()):
+                self._release()
+        elif self.budget.max_cost is not None:
+            for lane in self._lanes.values():
+                lane.pump()
+
+    def spend_no_more(self) -> None:
+        """The budget is reached: whatever was not sent ends."""
+        for lane in self._lanes.values():
+            self.unpaid += lane.end_all("budget", self.budget.reached or "")
+
+    def break_down(self, problem: BaseException) -> None:
+        """The program or the disk failed: nothing new is sent, and everybody who waits is told."""
+        self.stopping = True
+        for lane in self._lanes.values():
+            lane.drop_all()
+        self._fail_all(problem)
+
+    def _fail_all(self, problem: BaseException) -> None:
+        with self._lock:
+            self._problem = self._problem or problem
+            for batch in self._batches:
+                batch.fail(problem)
+            self._flying.clear()
+
+    # -- stopping
+
+    def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """Send nothing new; calls in flight have so many seconds to finish and be recorded. A second call waits no longer.
+
+        Returns at once and may be called from a signal handler; those who ask are told by Stopped.
+        """
+        with contextlib.suppress(RuntimeError):  # closed before
+            self.loop.call_soon_threadsafe(self._stop, grace)
+
+    def _stop(self, grace: float) -> None:
+        self.stopping = True
+        self._stops += 1
+        for lane in self._lanes.values():
+            lane.drop_all()
+        if self._stops > 1 or grace <= 0 or not any(lane.in_flight for lane in self._lanes.values()):
+            self._release()
+        else:
+            self.loop.call_later(grace, self._release)
+
+    def _release(self) -> None:
+        """Drop what is still in flight and let everybody go."""
+        for lane in self._lanes.values():
+            lane.drop_all()
+            lane.cancel()
+        self._fail_all(Stopped("stopped; every answer that came is kept, and the same command goes on from there"))
+        self._ended.set()
+
+    def close(self, grace: float = GRACE_SECONDS) -> None:
+        """Stop, then free back ends and thread. The ledger stays open: it is not this object's."""
+        if self.loop.is_closed():
+            return
+        if self._thread is None:
+            self.loop.run_until_complete(self._close_backends())
+        else:
+            try:
+                self.stop(grace)
+                self._ended.wait(grace + 1)
+            finally:  # a second Ctrl-C waits no longer
+                self.stop(0)
+                self._ended.wait(1)
+                asyncio.run_coroutine_threadsafe(self._close_backends(), self.loop).result(10)
+                self.loop.call_soon_threadsafe(self.loop.stop)
+                self._thread.join(10)
+        self.loop.close()
+
+    async def _close_backends(self) -> None:
+        tasks = [task for lane in self._lanes.values() for task in lane._tasks]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            await lane.backend.close()
+        await self.loop.shutdown_default_executor()
+
+    # -- telling
+
+    def statistics(self) -> dict[str, Statistics]:
+        """How each model's calls stand, and under "" all together. From any thread."""
+        lanes = dict(self._lanes)
+        parts = {key: lane.meter.read(lane.waiting, lane.in_flight, lane.limit) for key, lane in lanes.items()}
+        return {**parts, "": total(parts)}
+
+    def troubles(self) -> list[str]:
+        """One sentence for each model that did not answer, and one if the budget was reached."""
+        troubles = [trouble for lane in self._lanes.values() if (trouble := lane.trouble()) is not None]
+        if self.unpaid:
+            troubles.append(f"{self.budget.reached}; {self.unpaid:,} requests are left for the next run")
+        return troubles
+
+
+def characters(payload: Any) -> int:
+    """Characters of what is asked, tool descriptions included."""
+    if isinstance(payload, Request):
+        return characters(payload.messages) + characters(payload.tools) + characters(payload.response_format)
+    if isinstance(payload, str):
+        return len(payload)
+    if isinstance(payload, Mapping):
+        return sum(len(key) + characters(value) for key, value in payload.items())
+    return sum(map(characters, payload)) if isinstance(payload, Sequence) else 0
+
+
+def tries(count: int) -> str:
+    """A number of tries, in words."""
+    return "1 try" if count == 1 else f"{count} tries"
+
+
+def told(reply: Reply, reason: str) -> Reply:
+    """A failure with why it was the last."""
+    return replace(reply, detail=f"{reply.detail} ({reason})" if reason else reply.detail)
