@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from curate.errors import StepError, TooManyRejects, UsageError
+from curate.errors import DataError, StepError, TooManyRejects, UsageError
 from curate.publish.version import Stage
 from curate.recipe import read_recipe
 from curate.run import Done, Run, Silence, run_recipe
@@ -149,3 +149,9 @@ def test_the_run_is_recorded_as_it_ended(tmp_path: Path) -> None:
     states = [json.loads(p.read_text())["state"] for p in sorted((tmp_path / "store" / "runs").glob("*/run.json"))]
     assert sorted(states) == ["done", "failed"]
     assert Run(read_recipe(path), Store(tmp_path)).id != done.run
+
+
+def test_a_field_that_no_row_has_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    path = recipe(tmp_path)
+    with pytest.raises(DataError, match=r"rows\.jsonl: no row has the field 'modle' that the recipe maps; did you mean 'model'\?"):
+        run(path, "source.columns.model=modle")

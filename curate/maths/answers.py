@@ -140,8 +140,12 @@ def numbers_equal(found: Number | Decimal, gold: str | int | float | Decimal, to
 
 
 def gold_number(gold: str | int | float | Decimal) -> Number:
-    """The number a reference answer states, with or without unit; a gold answer without one is an error in the data."""
-    found = next(_numbers(_plain(str(gold))), None)
+    """The number a reference answer states, with or without unit; a gold answer without one is an error in the data.
+
+    Of a whole solution ("16 - 3 = 13 ... #### 13") it is the number that its conclusion names, of other texts the first.
+    """
+    plain = _plain(str(gold))
+    found = (read_number(plain) if _CUE.search(plain) else None) or next(_numbers(plain), None)
     if found is None:
         raise ValueError(f"a gold answer must hold a number, got {gold!r}")
     return found

@@ -36,7 +36,7 @@ class Wanted(NamedTuple):
     @property
     def key(self) -> str:
         """Its name in a JSON object: verdict, mark, mark_2."""
-        return self.head.lower().replace(" ", "_")
+        return (self.head[:1].lower() + self.head[1:]).replace(" ", "_")
 
     @property
     def is_number(self) -> bool:

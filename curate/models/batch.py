@@ -87,6 +87,16 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Delivered:
+    """What batches brought."""
+
+    replies: list[Reply]
+    """One for each request."""
+    names: tuple[str, ...]
+    """To settle once the replies are in the ledger."""
+
+
+@dataclass(frozen=True)
 class Line:
     """A request as it stands in the file."""
 
@@ -111,10 +121,8 @@ class Batches:
 
     # -- the whole way
 
-    async def run(
-        self, requests: Sequence[Request], poll_s: float = 30.0, told: Told | None = None
-    ) -> tuple[list[Reply], tuple[str, ...]]:
-        """(A reply for every request, names to settle once those replies are in the ledger). Waits as long as it takes."""
+    async def run(self, requests: Sequence[Request], poll_s: float = 30.0, told: Told | None = None) -> Delivered:
+        """Replies to all requests, however long that takes."""
         lines = await self.lines(requests)
         wanted = {line.custom_id: line for line in lines if isinstance(line, Line)}
         found: dict[str, Reply] = {}
@@ -132,7 +140,7 @@ class Batches:
             )
             found |= {one: replies.get(one, missing) for one in self.load(name).ids if one in wanted}
             names.append(name)
-        return [found[line.custom_id] if isinstance(line, Line) else line for line in lines], tuple(names)
+        return Delivered([found[line.custom_id] if isinstance(line, Line) else line for line in lines], tuple(names))
 
     async def wait(self, batch: str, poll_s: float, told: Told | None = None) -> Progress:
         """Until a batch is finished. A provider that cannot be reached meanwhile is asked again."""
@@ -261,9 +269,8 @@ class Batches:
                 raise
             if record.ids:  # an earlier run got as far as writing its intent; whether further, this server cannot tell
                 file = self.folder / f"{record.name}.json"
-                raise BatchError(
-                    "engine", f"{error.detail}. An earlier run may have submitted this batch; if not, remove {file}"
-                ) from None
+                advice = f"An earlier run may have submitted this batch; if not, remove {file}"
+                raise BatchError("engine", f"{error.detail}. {advice}") from None
         return None
 
     async def create(self, name: str, lines: Sequence[Line]) -> str:

@@ -144,7 +144,13 @@ def tokens_in(usage: Any, name: str) -> int | None:
 
 
 def read_reply(
-    choice: Mapping[str, Any], body: Mapping[str, Any], *, think: bool = False, price: Price | None = None, n: int = 1
+    choice: Mapping[str, Any],
+    body: Mapping[str, Any],
+    *,
+    think: bool = False,
+    price: Price | None = None,
+    n: int = 1,
+    seconds: float | None = None,
 ) -> Reply:
     """One choice of a completion as a reply.
 

@@ -8,6 +8,7 @@ cookies or reads .netrc. A proxy from the environment is used, except for this m
 import asyncio
 import base64
 import json
+import logging
 import re
 import ssl
 from collections.abc import Mapping
@@ -84,7 +85,7 @@ class Address:
 
     base: str
     """Scheme, host and path, without a slash at the end."""
-    query: str
+    query: str = field(repr=False)
     host: str
     headers: Mapping[str, str] = field(repr=False)
     proxy: str | None = field(repr=False)
@@ -251,6 +252,19 @@ def encoded(body: Mapping[str, Any]) -> bytes:
         raise TransportError("request", f"the request cannot be written as JSON: {type(error).__name__}: {error}") from None
 
 
+class Quiet(logging.Filter):
+    """Takes secrets out of what the SDK's HTTP client logs: it writes whole addresses, queries included."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        super().__init__()
+        self.secrets = secrets
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Called by logging."""
+        record.msg, record.args = self.secrets.hide(record.getMessage()), ()
+        return True
+
+
 class SdkTransport:
     """The same calls through `openai.AsyncOpenAI`; the recipe asks for it with `options: {transport: sdk}`."""
 
@@ -259,6 +273,7 @@ class SdkTransport:
         self.limits = limits
         self._ca_file = ca_file
         self._client: openai.AsyncOpenAI | None = None
+        self._quiet = Quiet(address.secrets)
 
     def __repr__(self) -> str:
         return f"SdkTransport({self.address.base})"
@@ -266,6 +281,8 @@ class SdkTransport:
     def _open(self) -> "openai.AsyncOpenAI":
         import httpx2
         import openai
+
+        logging.getLogger("httpx2").addFilter(self._quiet)
 
         secured = {"verify": trusted(self._ca_file)} if self._ca_file else {}
         http = openai.DefaultAsyncHttpx2Client(
@@ -335,6 +352,7 @@ class SdkTransport:
         """Free connections."""
         client, self._client = self._client, None
         if client is not None:
+            logging.getLogger("httpx2").removeFilter(self._quiet)
             await client.close()
 
 

@@ -32,7 +32,7 @@ ABOUT = {
 }
 SCORE = re.compile(r"score|rating|reward|grade|quality|overall|helpful|correct|judge", re.IGNORECASE)
 VOTE = re.compile(r"(annotator|rater|vote|judge|label|human|worker|evaluator)s?[ _-]?\d+", re.IGNORECASE)
-KEY = re.compile(r"id|idx|index|.*(_id|_idx|Id|ID|_index)")
+KEY = re.compile(r"\w*(?:id|idx|index|key)", re.IGNORECASE)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
 TRANSCRIPT = re.compile(r"\s*Human: .*?\n\nAssistant:", re.DOTALL)
 CODE = re.compile(r"^\s*(?:def |return\b|import |class \w+[:(]|#include|public |function |const |for .*[:{]$)", re.MULTILINE)
@@ -40,7 +40,9 @@ OPPOSITES = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "s
 FIRST, SECOND = frozenset({"a", "1", "first", "left"}), frozenset({"b", "2", "second", "right"})
 TIE = frozenset({"tie", "tied", "equal", "same", "both", "draw", "none", "neither"})
 ANSWER = re.compile("|".join((*RESPONSE, "arg(?:ument)?", "message", "sentence")), re.IGNORECASE)
-NO_ANSWER = re.compile(r"model|generator|reference|gold|label|annotator|rater|judge|score|(?:_|\b)id\b|\.(?:\w|left|right)$", re.IGNORECASE)
+NO_ANSWER = re.compile(
+    r"model|generator|reference|gold|label|annotator|rater|judge|score|(?:_|\b)id\b|\.(?:\w|left|right)$", re.IGNORECASE
+)
 SHORT = 20  # characters of what is rather a name
 MOST_VERDICTS = 12  # distinct values of a column of verdicts
 
@@ -175,31 +177,15 @@ def _list_kind(value: list[Any]) -> str:
 def recognise(rows: Sequence[Row], file: str) -> Layout:
     """What the columns of some rows mean. UsageError, with what was recognised and what not, if they make no source."""
     columns = Columns(rows)
-    for attempt in (_trl, _pairs, _two_sides, _lists, _candidates, _prompts):
+    for attempt in (_trl, _pairs, _two_sides, _lists, _candidates, _unsettled, _prompts):
         if (found := attempt(columns)) is not None:
+            if isinstance(found, str):
+                raise UsageError(f"{file}: {found}")
             return replace(found, notes=[*found.notes, *_unused(columns, found)])
-    if (problem := _nearly(columns)) is not None:
-        raise UsageError(f"{file}: {problem}")
     named = ", ".join(columns.own) or "none"
     raise UsageError(
         f"{file}: its columns ({named}) are not ones that `curate init` knows. Run `curate init` without --data for a recipe "
         "to start from, and say under source.columns which of them are prompt, chosen and rejected (or prompt and response)"
-    )
-
-
-def _nearly(columns: Columns) -> str | None:
-    """What is missing where something was recognised."""
-    sides = _sides(columns)
-    if sides is None:
-        return None
-    tried = [f"{name} ({', '.join(sorted(columns.values(name))[:4])})" for name in _label_names(columns)]
-    looked = f"; what {', '.join(tried)} says was not understood" if tried else ""
-    prompt = _subject(columns)
-    if prompt is None:
-        return f"its rows hold two answers ({sides[0]} and {sides[1]}), but no column was recognised as what they answer"
-    return (
-        f"its rows hold two answers ({sides[0]} and {sides[1]}), but none that tells the better one{looked}. Write a recipe with "
-        f"source.columns: {{prompt: {prompt}, first: {sides[0]}, second: {sides[1]}}} and source.label or source.votes"
     )
 
 
@@ -261,7 +247,9 @@ def _transcript_notes(columns: Columns) -> list[str]:
 
 
 def _about(columns: Columns, *taken: str | None) -> dict[str, str]:
-    found = {ours: columns.named(names, ("text",)) for ours, names in ABOUT.items()}
+    found = {
+        ours: columns.named(names, ("text", "number") if ours == "reference" else ("text",)) for ours, names in ABOUT.items()
+    }
     found["system"] = columns.named(SYSTEM, ("text",))
     return {ours: column for ours, column in found.items() if column is not None and column not in taken}
 
@@ -429,6 +417,22 @@ def _side_of(value: str) -> str | None:
     return sides[0] if len(sides) == 1 else None
 
 
+def _unsettled(columns: Columns) -> str | None:
+    """What to say of two answers of which none is told to be better."""
+    sides = _sides(columns)
+    if sides is None:
+        return None
+    tried = [f"{name} ({', '.join(sorted(columns.values(name))[:4])})" for name in _label_names(columns)]
+    looked = f"; what {', '.join(tried)} says was not understood" if tried else ""
+    prompt = _subject(columns)
+    if prompt is None:
+        return f"its rows hold two answers ({sides[0]} and {sides[1]}), but no column was recognised as what they answer"
+    return (
+        f"its rows hold two answers ({sides[0]} and {sides[1]}), but none that tells the better one{looked}. Write a recipe with "
+        f"source.columns: {{prompt: {prompt}, first: {sides[0]}, second: {sides[1]}}} and source.label or source.votes"
+    )
+
+
 def _lists(columns: Columns) -> Layout | None:
     """A prompt with several answers: lists side by side, or one list of objects."""
     responses = columns.named(RESPONSES, ("texts", "conversations")) or columns.inside(RESPONSE, ("texts",), RESPONSES)
@@ -503,7 +507,7 @@ def _prompts(columns: Columns) -> Layout | None:
 
 def _check(columns: Columns, mapped: Mapping[str, str]) -> str | None:
     """How the reference can be checked: a letter, a number, or not by rule."""
-    values = columns.texts(mapped["reference"]) if mapped.get("reference") in columns.held else []
+    values = columns.values(mapped["reference"]) if mapped.get("reference") in columns.held else set()
     if values and all(re.fullmatch(r"\(?[A-J]\)?", value) for value in values):
         return "choice"
     return "number" if values and all(NUMBER.fullmatch(value.strip(" $%").replace(",", "")) for value in values) else None

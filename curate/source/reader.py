@@ -1,8 +1,9 @@
 """Read a source, or a list of them, as tables with ids; rows that cannot be used go to the rejects."""
 
+import difflib
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def _mapped(source: Source, base: Path, rejects: Rejects, scratch: Path) -> Iter
             batches = _raw(one, base, join.used_fields(one), join.needs(one), rejects, scratch)
             joins.append(stack.enter_context(closing(Joined(one, batches, scratch / f"join{place}.sqlite", rejects))))
         raw = _raw(source, base, wanted, needs, rejects, scratch)
-        yield from _batched(_rows(raw, joins, dialect.mapper(source), grain, rejects), grain)
+        unmet = Unmet(source.place(), dialect.needs(source))
+        yield from _batched(_rows(raw, joins, dialect.mapper(source), grain, rejects, unmet), grain)
         for joined in joins:
             joined.finish()
 
@@ -97,8 +99,30 @@ def _raw(
             yield file.name, batch
 
 
+class Unmet:
+    """Fields that the recipe names and no row that was used has had so far: most likely misspelt."""
+
+    def __init__(self, place: str, paths: Iterable[str]) -> None:
+        self.place = place
+        self.paths = {path: set(roots(path)) for path in paths}
+        self.there: set[str] = set()
+
+    def meet(self, row: Mapping[str, Any]) -> None:
+        """Take note of a row's fields."""
+        self.paths = {path: names for path, names in self.paths.items() if not names & row.keys()}
+        self.there |= row.keys()
+
+    def check(self) -> None:
+        """Raise DataError if a field was in no row at all."""
+        if self.paths and self.there:
+            wrong = sorted(self.paths)[0]
+            near = difflib.get_close_matches(wrong, self.there, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"fields there: {', '.join(sorted(self.there)[:20])}"
+            raise DataError(f"{self.place}: no row has the field {wrong!r} that the recipe maps; {hint}")
+
+
 def _rows(
-    raw: Iterable[tuple[str, Numbered]], joins: list[Joined], mapper: Mapper, grain: Grain, rejects: Rejects
+    raw: Iterable[tuple[str, Numbered]], joins: list[Joined], mapper: Mapper, grain: Grain, rejects: Rejects, unmet: Unmet
 ) -> Iterator[dict[str, Any]]:
     for file, batch in raw:
         for line, fields in batch:
@@ -112,6 +136,8 @@ def _rows(
             except BadRow as fault:
                 rejects.bad(file, line, fault, str(fields))
                 continue
+            if unmet.paths:
+                unmet.meet(row_fields)
             for joined in joins:
                 joined.taken()
             for row in made:
@@ -119,6 +145,7 @@ def _rows(
                 if scores:
                     row["scores"] = [*row.get("scores", ()), *scores]
                 yield row
+    unmet.check()
 
 
 def identified(row: dict[str, Any], grain: Grain) -> dict[str, Any]:

@@ -96,8 +96,8 @@ def test_numbers_come_as_text_and_truth_values_too(reading, jsonl, value, number
 
 
 def test_a_score_that_is_missing_is_no_score(reading, jsonl):
-    name = jsonl({"prompt": "Hi", "response": "a"})
-    (row,) = reading({"path": name, "rows": "candidates", "scores": {"rm": "mark"}}).rows
+    name = jsonl({"prompt": "Hi", "response": "a"}, {"prompt": "Hi", "response": "b", "mark": 1})
+    row, _ = reading({"path": name, "rows": "candidates", "scores": {"rm": "mark"}}).rows
     assert not row["scores"]
 
 
@@ -125,8 +125,11 @@ def test_the_label_decides_which_side_is_chosen(reading, jsonl, better, chosen, 
     assert votes(row) == [("source", 1.0)]
 
 
+UNKNOWN = {"ma": None, "mb": None, "sa": None, "sb": None}
+
+
 def test_a_tie_is_kept_with_first_as_chosen_and_flagged(reading, jsonl):
-    (row,) = reading({"path": jsonl({"prompt": "Hi", "a": "A", "b": "B", "better": 0}), **LABELLED}).rows
+    (row,) = reading({"path": jsonl({"prompt": "Hi", "a": "A", "b": "B", **UNKNOWN, "better": 0}), **LABELLED}).rows
     assert (row["chosen"], votes(row)) == ("A", [("source", 0.5)])
     assert (row["flags"][0]["by"], row["flags"][0]["reason"]) == ("source", "tie")
 

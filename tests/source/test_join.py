@@ -6,7 +6,7 @@ import pytest
 
 from curate.errors import TooManyRejects
 
-ANSWERS = {"rows": "candidates", "columns": {"prompt": "question", "response": "text", "model": "model"}}
+ANSWERS = {"rows": "candidates", "columns": {"prompt": "question", "response": "text"}}
 
 
 def test_a_column_join_finds_its_partner_across_whole_and_real_numbers(reading, jsonl, tmp_path):

@@ -1,0 +1,308 @@
+"""A recipe's models, ready to be called: what steps are given while a run lasts."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+
+from curate.errors import StepError, UsageError
+from curate.models.asking import Attempt, Backend, Reply, Request
+from curate.models.caller import GRACE_SECONDS, Caller, Lane
+from curate.models.limits import CALLER_OPTIONS, Rules
+from curate.models.spec import ModelSpec
+from curate.models.spending import Statistics
+
+Kind = Literal["chat", "reward", "embed"]
+
+
+def openai_backend(spec: ModelSpec, kind: Kind) -> Any:
+    """A server that speaks OpenAI's protocol, or vLLM's for rewards."""
+    from curate.models.openai_backend import OpenAIBackend, OpenAIEmbed, OpenAIReward
+
+    return {"chat": OpenAIBackend, "reward": OpenAIReward, "embed": OpenAIEmbed}[kind](spec)
+
+
+def fake_backend(spec: ModelSpec, kind: Kind) -> Any:
+    """Deterministic answers without a model."""
+    from curate.models.fake import FakeBackend
+
+    if kind != "chat":
+        raise UsageError(f"model {spec.name}: the fake back end has no {kind} models yet")
+    return FakeBackend(spec)
+
+
+BACKENDS: Mapping[str, Callable[[ModelSpec, Kind], Any]] = {"openai": openai_backend, "fake": fake_backend}
+"""What builds a model, by its `backend`."""
+
+
+def answer_options(spec: ModelSpec) -> dict[str, Any]:
+    """The options that change what a model answers; all of a fake's, as far as they are not the caller's."""
+    if spec.backend == "openai":
+        from curate.models.openai_backend import answer_options as of_openai
+
+        return of_openai(spec)
+    return {name: value for name, value in sorted(spec.options.items()) if name not in CALLER_OPTIONS}
+
+
+def identity_of(spec: ModelSpec, kind: Kind | None = None) -> dict[str, Any]:
+    """What tells a model from others, wherever it runs: name, revision, kind, and the options that change its answers."""
+    identity: dict[str, Any] = {"name": spec.name, "revision": spec.revision, "kind": kind or spec.kind or "chat"}
+    if spec.backend == "fake":
+        identity["backend"] = "fake"  # what it says must never pass for the answer of a model of that name
+    return identity | ({"options": options} if (options := answer_options(spec)) else {})
+
+
+def without_caller_options(spec: ModelSpec) -> ModelSpec:
+    """The specification as its back end sees it."""
+    return spec.model_copy(update={"options": {k: v for k, v in spec.options.items() if k not in CALLER_OPTIONS}})
+
+
+class NumberBackend(Protocol):
+    """What answers numbers: one conversation's rewards, or the vectors of some texts."""
+
+    async def send(self, payload: Any) -> Any:
+        """One try; an object like `openai_backend.Numbers`."""
+
+    async def close(self) -> None:
+        """Free connections."""
+
+
+@dataclass(frozen=True)
+class AsReplies:
+    """A back end of numbers behind the caller: the numbers travel in the reply's `raw`."""
+
+    inner: NumberBackend
+
+    async def send(self, request: Any) -> Attempt:
+        """One try."""
+        found = await self.inner.send(request)
+        reply = Reply(
+            prompt_tokens=found.prompt_tokens,
+            seconds=found.seconds,
+            cost_usd=found.cost_usd,
+            raw={"values": found.values},
+            error=found.error,
+            detail=found.detail,
+        )
+        return Attempt(reply, found.retry_after)
+
+    async def close(self) -> None:
+        """Free connections."""
+        await self.inner.close()
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A chat model behind the caller and the ledger, asked in the name of a step."""
+
+    caller: Caller
+    lane: Lane
+    step: str | None
+
+    def reply(self, requests: Sequence[Request]) -> list[Reply]:
+        """One reply for each request, in order; a failure is an error in the reply."""
+        return self.caller.ask(self.lane, requests, self.step)
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A reward model behind the caller."""
+
+    caller: Caller
+    lane: Lane
+
+    def score(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> np.ndarray:
+        """Raw rewards, (N, heads) float32; NaN where a conversation could not be scored."""
+        return self.score_or_error(conversations)[0]
+
+    def score_or_error(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[np.ndarray, list[str | None]]:
+        """Rewards, and why a row has none ("timeout: ..."), or None."""
+        replies = self.caller.ask_unkept(self.lane, conversations)
+        rows = [reply.raw["values"][0] if reply.error is None and reply.raw else None for reply in replies]
+        heads = next((len(row) for row in rows if row is not None), 1)
+        missing = np.full(heads, np.nan, np.float32)
+        values = np.array([missing if row is None else row for row in rows], np.float32).reshape(len(rows), heads)
+        return values, [in_words(reply) for reply in replies]
+
+
+@dataclass(frozen=True)
+class EmbedModel:
+    """An embedding model behind the caller."""
+
+    caller: Caller
+    lane: Lane
+    batch_size: int
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors, (N, D) float32, unit length. Raises StepError if any text has none: what rests on distances needs all."""
+        parts = [list(texts[start : start + self.batch_size]) for start in range(0, len(texts), self.batch_size)]
+        replies = self.caller.ask_unkept(self.lane, parts)
+        failed = [reply for reply in replies if reply.error is not None]
+        if failed:
+            raise StepError(
+                f"model {self.lane.key}: {len(failed)} of {len(parts)} calls for embeddings failed, "
+                f"the first by {in_words(failed[0])}; run again"
+            )
+        return np.concatenate([reply.raw["values"] for reply in replies if reply.raw]) if parts else np.zeros((0, 0), np.float32)
+
+
+def in_words(reply: Reply) -> str | None:
+    """The error as rows carry it: "kind: detail"; None if there is none."""
+    return None if reply.error is None else f"{reply.error}: {reply.detail}"
+
+
+class Session:
+    """Models behind one caller and one ledger, for as long as a run lasts.
+
+    root: the store; answers are kept under `<root>/ledger`. max_cost (US dollars) and max_calls bound this run alone.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelSpec],
+        root: Path,
+        *,
+        max_cost: float | None = None,
+        max_calls: int | None = None,
+        step: str | None = None,
+    ) -> None:
+        from curate.models.ledger import Ledger
+
+        for key, spec in models.items():
+            Rules.of(spec.options, key)  # a faulty option is found before anything is asked
+        if max_cost is not None and models and not any(spec.usd_per_mtok for spec in models.values()):
+            raise UsageError("--max-cost needs prices: give a model usd_per_mtok: {in: ..., out: ...}, or use --max-calls")
+        self.models = dict(models)
+        self.ledger = Ledger(Path(root) / "ledger")
+        self.caller = Caller(self.ledger, max_cost=max_cost, max_calls=max_calls)
+        self._lock = threading.Lock()
+        self._backends: dict[tuple[str, Kind], Any] = {}
+        self._step = step
+
+    # -- what steps call
+
+    def for_step(self, step: str) -> "StepModels":
+        """The same models, asked in the name of a step: the ledger says which step spent what."""
+        return StepModels(self, step)
+
+    def chat(self, key: str) -> ChatModel:
+        """A chat model."""
+        return self.chat_for(key, self._step)
+
+    def chat_for(self, key: str, step: str | None) -> ChatModel:
+        """A chat model, asked in the name of a step."""
+        backend: Backend = self._backend(key, "chat")
+        return ChatModel(self.caller, self._lane(key, "chat", backend), step)
+
+    def reward(self, key: str) -> RewardModel:
+        """A reward model."""
+        return RewardModel(self.caller, self._lane(key, "reward", AsReplies(self._backend(key, "reward"))))
+
+    def embed(self, key: str) -> EmbedModel:
+        """An embedding model."""
+        backend = self._backend(key, "embed")
+        return EmbedModel(self.caller, self._lane(key, "embed", AsReplies(backend)), int(getattr(backend, "batch_size", 64)))
+
+    def identity(self, key: str) -> Mapping[str, Any]:
+        """What tells the model from others: name, revision, kind and options that change answers; neither address nor key."""
+        return identity_of(self._spec(key))
+
+    def _spec(self, key: str) -> ModelSpec:
+        if key not in self.models:
+            raise UsageError(f"no model is called {key!r}; the recipe has {', '.join(self.models) or 'none'}")
+        return self.models[key]
+
+    def _backend(self, key: str, kind: Kind) -> Any:
+        """The back end of a model, built when it is first asked for."""
+        spec = self._spec(key)
+        if spec.kind not in (None, kind):
+            raise UsageError(f"model {key} is a {spec.kind} model, but a step uses it as a {kind} model")
+        if spec.backend not in BACKENDS:
+            raise UsageError(f"model {key}: backend {spec.backend} is not available yet; there are {', '.join(BACKENDS)}")
+        with self._lock:
+            if (key, kind) not in self._backends:
+                self._backends[key, kind] = BACKENDS[spec.backend](without_caller_options(spec), kind)
+            return self._backends[key, kind]
+
+    def _lane(self, key: str, kind: Kind, backend: Backend) -> Lane:
+        spec = self._spec(key)
+        name = key if spec.kind or kind == "chat" else f"{key} ({kind})"
+        return self.caller.lane(name, backend, identity_of(spec, kind), Rules.of(spec.options, key), spec.usd_per_mtok)
+
+    # -- what the run calls
+
+    def statistics(self) -> dict[str, Statistics]:
+        """How each model's calls stand, and under "" all together."""
+        return self.caller.statistics()
+
+    def troubles(self) -> list[str]:
+        """One sentence for each model that was given up, and one if the budget was reached."""
+        return self.caller.troubles()
+
+    def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """Send nothing new and let what is in flight finish; a second call waits no longer."""
+        self.caller.stop(grace)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[Self]:
+        """Within it, Ctrl-C stops the calls before it interrupts the main thread; a second Ctrl-C waits for none of them.
+
+        Threads that wait in `ask` are told by Stopped, so that a pool of them can be joined. Main thread only; elsewhere
+        it changes nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+
+        def interrupted(number: int, frame: FrameType | None) -> None:
+            self.stop()
+            signal.default_int_handler(number, frame)
+
+        before = signal.signal(signal.SIGINT, interrupted)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def close(self) -> None:
+        """Let what is in flight finish and be recorded, then free everything."""
+        try:
+            self.caller.close()
+        finally:
+            self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class StepModels:
+    """A session's models in the hands of one step."""
+
+    session: Session
+    step: str
+
+    def chat(self, key: str) -> ChatModel:
+        """A chat model."""
+        return self.session.chat_for(key, self.step)
+
+    def reward(self, key: str) -> RewardModel:
+        """A reward model."""
+        return self.session.reward(key)
+
+    def embed(self, key: str) -> EmbedModel:
+        """An embedding model."""
+        return self.session.embed(key)
+
+    def identity(self, key: str) -> Mapping[str, Any]:
+        """What tells the model from others."""
+        return self.session.identity(key)
