@@ -51,7 +51,7 @@ class Operator(BaseModel, ABC):
 
     @property
     def runs_on(self) -> RunsOn:
-        """Where it runs best: in threads if it computes on columns, in processes if Python is busy, waiting if models are asked."""
+        """Where it runs best: threads for work on columns, processes where Python is busy, waiting where models are asked."""
         return "thread"
 
     name: str = Field(

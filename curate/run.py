@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,8 @@ from curate.engine.shard import (
 from curate.errors import DataError, StepError, UsageError
 from curate.export.recipes import write_exports
 from curate.ids import canonical_json, digest
+from curate.models.operator import ModelOperator
+from curate.models.session import Session, identity_of
 from curate.operator import DatasetOperator, Operator, RunsOn, ShardOperator
 from curate.publish.version import Publication, Stage, publish
 from curate.recipe import Recipe, Step
@@ -72,6 +75,9 @@ class Watch(Protocol):
     def finished(self, stage: Stage, seconds: float, reused: bool) -> None:
         """A step is done, or was found done."""
 
+    def calling(self, session: Session) -> None:
+        """The models of the run: their statistics tell calls, tokens, errors and cost at any moment."""
+
     def said(self, text: str) -> None:
         """Something a person should know."""
 
@@ -86,6 +92,9 @@ class Silence:
         """Ignore."""
 
     def finished(self, stage: Stage, seconds: float, reused: bool) -> None:
+        """Ignore."""
+
+    def calling(self, session: Session) -> None:
         """Ignore."""
 
     def said(self, text: str) -> None:
@@ -115,6 +124,11 @@ class Run:
     watch: Watch = field(default_factory=Silence)
     engine: LocalEngine = field(default_factory=LocalEngine)
     command: Sequence[str] = ()
+    max_cost: float | None = None
+    """US dollars this run may spend on model calls; None for no limit."""
+    max_calls: int | None = None
+    """Model calls this run may make; None for no limit."""
+    _session: Session | None = field(default=None, init=False, repr=False)
     id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
 
     def __call__(self) -> Done:
@@ -124,9 +138,9 @@ class Run:
             raise UsageError(f"gates cannot be checked yet ({', '.join(self.recipe.gates)}); take them out of the recipe")
         self.store.writable()
         started = time.time()
-        self._record("running", started)
         try:
-            with self.engine:
+            self._record("running", started)
+            with self.engine, self._models():
                 stages = self._steps()
             version, published = self._publish(stages, started)
             exports = write_exports(version, () if self.limit else self.recipe.exports, self.store.root)
@@ -155,12 +169,7 @@ class Run:
             elif isinstance(step.operator, DatasetOperator):
                 stages.append(self._run_dataset(step, step.operator, stages[-1].snapshot))
             else:
-                chain = []
-                for later in steps[len(stages) - 1 :]:
-                    if not isinstance(later.operator, ShardOperator):
-                        break
-                    chain.append(later)
-                stages += self._run_chain(chain, stages[-1].snapshot)
+                stages += self._run_chain(chain_of(steps[len(stages) - 1 :]), stages[-1].snapshot)
         return stages
 
     def _asked(self, operator: Operator, parents: Sequence[str]) -> dict[str, Any]:
@@ -169,7 +178,9 @@ class Run:
         return self._identity(operator) | {"files": files, "parents": list(parents)}
 
     def _identity(self, operator: Operator) -> dict[str, Any]:
-        return {"operator": type(operator).__name__, "version": operator.version, "parameters": operator.parameters()}
+        models = {key: identity_of(self.recipe.models[key]) for key in sorted(operator.models())}
+        identity = {"operator": type(operator).__name__, "version": operator.version, "parameters": operator.parameters()}
+        return identity | ({"models": models} if models else {})
 
     def _shard_asked(self, operator: Operator) -> str:
         return digest(self._asked(operator, ()))
@@ -193,17 +204,54 @@ class Run:
         snapshot = Snapshot(grain, tuple(outcome.shard for outcome in outcomes), left)
         counts = add_counts([outcome.counts for outcome in outcomes])
         asked = self._asked(step.operator, [before.id])
-        self.store.finish_step(digest(asked), asked, snapshot, counts)
+        if counts.get("errors"):
+            self.store.put_snapshot(snapshot)  # not final: the next run asks again what has no answer
+        else:
+            self.store.finish_step(digest(asked), asked, snapshot, counts)
         stage = self._stage(step, before, digest(asked), snapshot, counts)
         self.watch.finished(stage, seconds, False)
+        self._check_errors(step, counts)
         return stage
+
+    def _check_errors(self, step: Step, counts: dict[str, Any]) -> None:
+        """Stop before later steps and publishing if too many rows have no answer."""
+        errors = counts.get("errors", {})
+        rows = max(counts["rows_in"], counts["made"] or 0)
+        if sum(errors.values()) <= self.recipe.max_errors * rows:
+            return
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in errors.items())
+        how = "raise --max-cost or --max-calls" if set(errors) == {"budget"} else "see to the endpoint, or raise max_errors"
+        raise StepError(
+            f"step {step.operator.name}: {sum(errors.values()):,} of {rows:,} rows have no answer ({kinds}), more than "
+            f"max_errors: {self.recipe.max_errors:g} allows. Every answer that came is kept; {how}, and run again: only "
+            f"the missing ones are asked."
+        )
+
+    def _ready(self, operator: ShardOperator) -> ShardOperator:
+        """The operator with the models it calls."""
+        if isinstance(operator, ModelOperator):
+            assert self._session is not None
+            return operator.with_models(self._session.for_step(operator.name))
+        return operator
+
+    @contextmanager
+    def _models(self) -> Iterator[None]:
+        """The recipe's models, ready to be called while the steps run; nothing is opened if no step calls one."""
+        if not any(isinstance(step.operator, ModelOperator) for step in self.recipe.steps):
+            yield
+            return
+        with Session(self.recipe.models, self.store.root, max_cost=self.max_cost, max_calls=self.max_calls) as session:
+            self._session = session
+            self.watch.calling(session)
+            with session.interruptible():
+                yield
 
     def _run_chain(self, chain: Sequence[Step], before: Snapshot) -> list[Stage]:
         """Run consecutive shard operators shard by shard; each still commits its own snapshot."""
-        operators = tuple(step.operator for step in chain if isinstance(step.operator, ShardOperator))
+        operators = tuple(self._ready(step.operator) for step in chain if isinstance(step.operator, ShardOperator))
         asked = tuple(self._shard_asked(operator) for operator in operators)
         tasks = [Task(self.store.root, operators, asked, before.grain, i, shard) for i, shard in enumerate(before.shards)]
-        runs_on: RunsOn = "process" if any(operator.runs_on == "process" for operator in operators) else "thread"
+        runs_on: RunsOn = "process" if any(operator.runs_on == "process" for operator in operators) else operators[0].runs_on
         started = time.perf_counter()
         self.watch.started(" → ".join(operator.name for operator in operators), before.kept)
         results = []
@@ -351,7 +399,7 @@ class Run:
             "host": socket.gethostname(),
             "command": list(self.command),
             "recipe_path": str(self.recipe.path) if self.recipe.path else None,
-            "cost_usd": None,
+            "cost_usd": self._session.statistics()[""].cost_usd if self._session else None,
         }
         version, published = publish(Publication(self.store, self.recipe, tuple(stages), about, self.limit is not None))
         self.watch.said(f"publish: {time.perf_counter() - began:.1f} s")
@@ -373,13 +421,27 @@ class Run:
         disk.write_file(path, canonical_json(record | more).encode(), self.store.scratch)
 
 
+def chain_of(steps: Sequence[Step]) -> list[Step]:
+    """The steps from the first on that can run shard by shard, one after the other, in one kind of worker."""
+    chain: list[Step] = []
+    for step in steps:
+        waits = step.operator.runs_on == "wait"
+        if not isinstance(step.operator, ShardOperator) or (chain and waits != (chain[0].operator.runs_on == "wait")):
+            break
+        chain.append(step)
+    return chain
+
+
 def add_counts(counts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Counts of all shards together."""
     dropped: Counter[str] = Counter()
     for count in counts:
         dropped.update(count["dropped"])
     made = [count["made"] for count in counts if count["made"] is not None]
-    return {
+    errors: Counter[str] = Counter()
+    for count in counts:
+        errors.update(count.get("errors", {}))
+    return ({"errors": dict(sorted(errors.items()))} if errors else {}) | {
         "rows_in": sum(count["rows_in"] for count in counts),
         "kept": sum(count["kept"] for count in counts),
         "made": sum(made) if made else None,

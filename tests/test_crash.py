@@ -65,7 +65,6 @@ class Zygote:
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-
     def close(self) -> None:
         self.process.communicate()
 

@@ -153,5 +153,7 @@ def test_the_run_is_recorded_as_it_ended(tmp_path: Path) -> None:
 
 def test_a_field_that_no_row_has_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     path = recipe(tmp_path)
-    with pytest.raises(DataError, match=r"rows\.jsonl: no row has the field 'modle' that the recipe maps; did you mean 'model'\?"):
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl: no row has the field 'modle' that the recipe maps; did you mean 'model'\?"
+    ):
         run(path, "source.columns.model=modle")

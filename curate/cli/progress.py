@@ -1,6 +1,7 @@
 """Tell a person how a run goes: a live bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from curate.cli.common import console
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from curate.models.session import Session
+    from curate.models.spending import Statistics
     from curate.publish.version import Stage
 
 LINE_SECONDS = 10.0  # a plain line at most this often, so that a log stays readable
@@ -36,12 +39,43 @@ def left(done: int, total: int | None, seconds: float) -> str:
     return text + (f", {max(total - done, 0) / rate:.0f} s left" if total and rate else "")
 
 
+def calls_line(now: "Statistics") -> str:
+    """How model calls stand: answered, from the ledger, rate, tokens, errors by kind, cost, time left."""
+    parts = [f"{now.answered:,} answered", f"{now.from_ledger:,} from the ledger"]
+    if now.waiting:
+        parts += [f"{now.calls_a_second:,.1f} calls/s", f"{now.tokens_out_a_second:,.0f} tokens/s", f"{now.in_flight} in flight"]
+    errors = ", ".join(f"{kind} {count:,}" for kind, count in now.errors.items())
+    parts += [f"no answer: {errors}"] if errors else []
+    parts += [f"{now.retries:,} retries"] if now.retries else []
+    parts += [f"${now.cost_usd:,.4f}"] if now.cost_usd else []
+    seconds = now.seconds_left() if now.waiting else None
+    return ", ".join(parts + ([f"{seconds:,.0f} s left"] if seconds else []))
+
+
 class Lines:
     """Plain lines for logs and pipes."""
+
+    tick_seconds = LINE_SECONDS
 
     def __init__(self) -> None:
         self.step, self.total, self.done = "", 0, 0
         self.began = self.spoke = time.monotonic()
+        self.session: Session | None = None
+        self._over = threading.Event()
+
+    def calling(self, session: "Session") -> None:
+        """Models are asked from here on: say now and then how that goes."""
+        self.session = session
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        while not self._over.wait(self.tick_seconds):
+            if self.session and (now := self.session.statistics()[""]).waiting:
+                self.calls(now)
+
+    def calls(self, now: "Statistics") -> None:
+        """How the calls stand."""
+        self.said(f"{self.step}: {calls_line(now)}")
 
     def started(self, step: str, rows: int | None) -> None:
         """A step begins."""
@@ -66,11 +100,19 @@ class Lines:
             typer.echo(text, err=True)
 
     def close(self) -> None:
-        """Nothing to put away."""
+        """Say what the calls came to."""
+        if self.session and not self._over.is_set():
+            self._over.set()
+            self.said(f"model calls: {calls_line(self.session.statistics()[''])}")
+            for trouble in self.session.troubles():
+                self.said(trouble)
+        self._over.set()
 
 
 class Bar(Lines):
     """A live bar above the finished steps."""
+
+    tick_seconds = 0.5
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -110,8 +152,14 @@ class Bar(Lines):
         """A line above the bar."""
         self.console.print(text, soft_wrap=True)
 
+    def calls(self, now: "Statistics") -> None:
+        """How the calls stand, beside the bar."""
+        if self.task is not None:
+            self.progress.update(self.task, left=calls_line(now))
+
     def close(self) -> None:
         """Take the bar off the screen."""
+        super().close()
         self._clear()
         self.progress.stop()
 

@@ -126,6 +126,8 @@ def run(
         int | None, typer.Option(metavar="N", min=1, help="Use about N rows and make a preview, never a numbered version.")
     ] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", min=1, help="Shards worked on at once; else one a core.")] = None,
+    max_cost: Annotated[float | None, typer.Option(metavar="USD", min=0.0, help="Stop asking models at this cost.")] = None,
+    max_calls: Annotated[int | None, typer.Option(metavar="N", min=0, help="Stop asking models after N calls.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,7 +143,16 @@ def run(
     watch = watcher()
     typed = ["curate", *sys.argv[1:]]
     try:
-        done = run_recipe(ready, store_root(store), limit=limit, watch=watch, engine=LocalEngine(workers), command=typed)
+        done = run_recipe(
+            ready,
+            store_root(store),
+            limit=limit,
+            watch=watch,
+            engine=LocalEngine(workers),
+            command=typed,
+            max_cost=max_cost,
+            max_calls=max_calls,
+        )
     except KeyboardInterrupt:
         watch.close()
         typer.echo("stopped. Finished shards and steps are kept; run the same command again to continue.", err=True)

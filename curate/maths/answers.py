@@ -62,7 +62,7 @@ _NUMBER = re.compile(
     r"(?<![\^_]\{-)(?<![A-Za-z]-)(?<!sqrt\{)(?<!√)(?<!\\\\\[)"
     r"(?P<sign>(?<![\w)\]}%.])(?<![\d)%] )-|(?<==)-\s|(?<== )-\s)?(?:\\?[$€£¥₹]\s?)?(?P<inner_sign>-)?"
     rf"(?:(?:(?P<whole>\d{{1,3}})(?:\s+|(?=[\\{_VULGAR}])))?{_FRACTION}|(?P<digits>{_DIGITS})(?:{_POWER_OF_TEN}|{_POWER})?)"
-    r"(?!\d|[.,]\d|:\d|/\d|-[a-z]{2}|(?:st|nd|rd|th)\b|\s*(?:\\sqrt|\\pi|\\log|\\ln|√|π))"
+    r"(?!\d|[.,]\d|:\d|/\d|-[a-z]{2}|(?:st|nd|rd|th)\b|[xyzn]\b|\s*(?:\\sqrt|\\pi|\\log|\\ln|√|π))"
     r"(?P<percent>\s?(?:\\?%|per ?cent\b))?(?P<scale>\s?(?:thousand|million|billion|trillion)\b)?"
 )
 _MAGNITUDE = 10_000
@@ -285,6 +285,8 @@ _CUT_SHORT = re.compile(
     r"|with))\s*$",
     re.IGNORECASE,
 )
+_BESIDE_THE_POINT = re.compile(r"[?？]\s*$|\bconfiden(?:t|ce)\b|\blet me know\b", re.IGNORECASE)
+_SOLUTIONS = re.compile(r"=[^=\n]{1,20}(?:\bor\b|\band\b|,)\s*[A-Za-z]\w?\s*=")  # x = 2 or x = 3
 _STATEMENT = 500
 """Characters of a statement that are read, so that a text without full stops takes no longer than another."""
 
@@ -338,15 +340,16 @@ def _braced(plain: str, start: int) -> tuple[int, int] | None:
 
 def _stated(plain: str, start: int, end: int, cue: str) -> list[Number]:
     """The number of a statement: none, one, or several where it gives a range, a list or an unfinished sum."""
+    first = start
     equals = [m.end() for m in _EQUALS.finditer(plain, start, end)]
     if equals and any(_numbers(plain, equals[-1], end)):
         start = equals[-1]
     found = [n for n in _numbers(plain, start, end, cue) if not _denied(plain, n) and not _labels(plain, n)]
     if not found:
         return [_spelled(word, cue) for word in _NUMBER_WORD.finditer(plain, start, end)][:1]
-    joined = len(found) > 1 and _joins(plain[found[0].end : found[1].start])
-    listed = cue == "boxed" and len(found) > 1
-    return found if joined or listed else found[:1]
+    if len(found) > 1 and (cue == "boxed" or _joins(plain[found[0].end : found[1].start])):
+        return found
+    return 2 * found[:1] if _SOLUTIONS.search(plain, first, end) else found[:1]
 
 
 def _joins(between: str) -> bool:
@@ -378,11 +381,11 @@ def _last_number(plain: str, start: int) -> Number | None:
     if bold:
         return bold
     for sentence in reversed(list(_SENTENCE.finditer(plain, start))):
-        if sentence.group().rstrip().endswith(("?", "？")) and start + 1 < sentence.start():
+        if _BESIDE_THE_POINT.search(sentence.group()) and start + 1 < sentence.start():
             continue
         numbers = _usable(plain, sentence.start(), sentence.end())
         if numbers:
-            return None if _in_range(plain, numbers, sentence.end()) else _corrected(plain, numbers[-1])
+            return None if _in_range(plain, numbers, *sentence.span()) else _corrected(plain, numbers[-1])
     return _bare_word(plain[start:])
 
 
@@ -409,14 +412,14 @@ def _usable(plain: str, start: int, end: int) -> list[Number]:
     return [n for n in numbers if not re.search(r"\([^()]*$", plain[start : n.start])] or numbers
 
 
-def _in_range(plain: str, numbers: list[Number], end: int) -> bool:
-    """Whether the last number is an operand of a sum without result, or one end of a range."""
+def _in_range(plain: str, numbers: list[Number], start: int, end: int) -> bool:
+    """Whether the last number is an operand of a sum without result, one end of a range, or one of several solutions."""
     last = numbers[-1]
     before = plain[numbers[-2].end : last.start] if len(numbers) > 1 else ""
     operator = re.compile(r"\s*(?:[+*×÷]|\\times|- )\s*[\d(\\]").match(plain, last.end, end)
     arithmetic = re.fullmatch(r"\s*(?:[+*×÷/-]|\\times|\\cdot|\bto\b)\s*", before)
     between = before.strip() == "and" and re.search(r"\bbetween\b[^.]{0,20}$", plain[: numbers[-2].start])
-    return bool(operator or arithmetic or between)
+    return bool(operator or arithmetic or between or _SOLUTIONS.search(plain, max(start, end - _STATEMENT), end))
 
 
 def _denied(plain: str, number: Number) -> bool:

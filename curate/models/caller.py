@@ -11,13 +11,13 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import CurateError
 from curate.models.asking import FINAL_ERRORS, Attempt, Backend, ErrorKind, Reply, Request
-from curate.models.limits import BAD_REPLIES, LONGEST_PAUSE, TROUBLED, Circuit, Concurrency, Pace, Rules, backoff
+from curate.models.limits import BAD_REPLIES, LONGEST_PAUSE, Circuit, Concurrency, Pace, Rules, backoff
 from curate.models.spec import Price
 from curate.models.spending import Budget, Meter, Statistics, Usage, total
 
@@ -30,6 +30,10 @@ GRACE_SECONDS = 30.0
 """How long calls in flight may take to finish once the run was stopped: they are paid for."""
 YIELD_SECONDS = 0.0005
 """A back end that answers sooner may not have given way to the others."""
+APART_SECONDS = 0.1
+"""Requests that were told to wait equally long do not come back in one moment."""
+PROBE_PAUSES: Mapping[ErrorKind, float] = {"rate_limit": 60.0}
+"""The longest pause between probes of a model that answers nobody: a quota fills slowly."""
 FREE: frozenset[ErrorKind] = frozenset({"rate_limit"})
 """Failures that do not count as tries: the request was not looked at. They are bounded by the time they take."""
 NEVER_AGAIN: frozenset[ErrorKind] = FINAL_ERRORS | {"engine"}
@@ -61,9 +65,10 @@ class Batch:
             self.done.set()
 
     def fail(self, problem: BaseException) -> None:
-        """Raise in the thread that waits."""
-        self.problem = problem
-        self.done.set()
+        """Raise in the thread that waits, unless it has all its replies; called with the caller's lock held."""
+        if not self.done.is_set():
+            self.problem = problem
+            self.done.set()
 
 
 Flight = tuple[str, int | None]
@@ -95,6 +100,9 @@ class Job:
 
 class Lane:
     """One model: its queue, its limits, and what has become of its calls. Lives in the event loop's thread."""
+
+    waits_at_stop = True
+    """Whether what is in flight is worth waiting for when the run is stopped."""
 
     def __init__(
         self, caller: "Caller", key: str, backend: Backend, identity: Mapping[str, Any], rules: Rules, price: Price | None
@@ -153,9 +161,13 @@ class Lane:
     def pump(self) -> None:
         """Send what may be sent."""
         while (job := self._next()) is not None:
-            task = self.caller.loop.create_task(self._work(job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.start(self._work(job))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in the event loop; `cancel` ends it."""
+        task = self.caller.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _next(self) -> Job | None:
         """The next request, if it may go out now; otherwise whatever holds it back will pump again."""
@@ -212,7 +224,10 @@ class Lane:
         try:
             while job is not None:
                 sent_at = self.caller.clock()
-                attempt = await self.backend.send(job.request)
+                try:
+                    attempt = await self.backend.send(job.request)
+                finally:
+                    self.in_flight -= 1
                 now = self.caller.clock()
                 self._came_back(job, attempt, sent_at, now)
                 if now - sent_at < YIELD_SECONDS:
@@ -228,11 +243,9 @@ class Lane:
         if reply.error is None or reply.error in FINAL_ERRORS:
             self.circuit.alive()
             if reply.error is None:
-                self.concurrency.answered(sent_at, now, reply.response_tokens, self.in_flight)
-            self.in_flight -= 1
+                self.concurrency.answered(sent_at, now, reply.response_tokens, self.in_flight + 1)
             self._end(job, reply)
         else:
-            self.in_flight -= 1
             self._failed(job, reply, reply.error, attempt.retry_after, sent_at, now)
         self.caller.settled()
 
@@ -251,13 +264,13 @@ class Lane:
     def _failed(self, job: Job, reply: Reply, kind: ErrorKind, retry_after: float | None, sent_at: float, now: float) -> None:
         """Try again later, if that may help."""
         self.concurrency.failed(kind, sent_at, now)
-        self.circuit.failed(kind, reply.detail, now)
+        self.circuit.failed(kind, reply.detail, sent_at, now)
         self._pause(kind, reply.detail, retry_after, now)
         job.last = reply
         job.bad += kind == "bad_reply"
         # while nobody gets an answer, the request is not to blame
         job.counted += kind not in FREE and not (kind == "connection" and self.circuit.troubled)
-        wait = max(backoff(max(job.counted, 1) if kind not in FREE else job.tries, self.caller.jitter), retry_after or 0.0)
+        wait = self._wait_before_next(job, retry_after)
         reason = self._last_try(job, kind, wait, now)
         if self.circuit.given_up is not None:
             self._end(job, told(reply, f"after {tries(job.tries)}, when the model was given up"))
@@ -269,16 +282,23 @@ class Lane:
             self._keep_paid(job, reply)
             self._sleeping[job] = self.caller.loop.call_later(wait, self._again, job)
 
+    def _wait_before_next(self, job: Job, retry_after: float | None) -> float:
+        """Seconds; what the server says and no less, a little apart from the others."""
+        if retry_after is not None:
+            return retry_after + self.caller.jitter.uniform(0.0, APART_SECONDS)
+        return backoff(max(job.counted, 1), self.caller.jitter)
+
     def _pause(self, kind: ErrorKind, detail: str | None, retry_after: float | None, now: float) -> None:
         """Hold the whole model back: as long as a 429 says, and between probes of one that answers nobody."""
+        pause = 0.0
+        if self.circuit.troubled:
+            longest = self.rules.down_seconds / 30 if kind == "connection" else PROBE_PAUSES.get(kind, 5.0)
+            pause = min(backoff(self.circuit.rounds, self.caller.jitter), longest)
         if kind == "rate_limit" and retry_after is not None:
             if retry_after > LONGEST_PAUSE:
                 self.circuit.give_up(kind, f"the server asks to wait {retry_after:.0f} s: {detail}", now, retry_after)
-            self._paused_until = max(self._paused_until, now + min(retry_after, LONGEST_PAUSE))
-        elif self.circuit.troubled and self.circuit.given_up is None:
-            longest = 60.0 if kind == "rate_limit" else self.rules.down_seconds / 10 if kind == "connection" else 5.0
-            pause = min(backoff(self.circuit.failures - TROUBLED + 1, self.caller.jitter), longest)
-            self._paused_until = max(self._paused_until, now + pause)
+            pause = max(pause, min(retry_after, LONGEST_PAUSE))
+        self._paused_until = max(self._paused_until, now + pause)
 
     def _last_try(self, job: Job, kind: ErrorKind, wait: float, now: float) -> str | None:
         """Why a request is not tried again, or None."""
@@ -339,6 +359,11 @@ class Lane:
         for task in self._tasks:
             task.cancel()
 
+    async def close(self) -> None:
+        """Wait for what was cancelled and free connections."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.backend.close()
+
     def trouble(self) -> str | None:
         """One sentence if requests failed because the model did not answer at all."""
         if not self.left_out:
@@ -385,9 +410,13 @@ class Caller:
         price: Price | None = None,
     ) -> Lane:
         """The lane of a model, made when it is first named."""
+        return self.lane_made_by(key, lambda: Lane(self, key, backend, identity, rules or Rules(), price))
+
+    def lane_made_by(self, key: str, make: Callable[[], Lane]) -> Lane:
+        """The lane of a model, made by `make` when it is first named."""
         with self._lock:
             if key not in self._lanes:
-                self._lanes[key] = Lane(self, key, backend, identity, rules or Rules(), price)
+                self._lanes[key] = make()
             return self._lanes[key]
 
     # -- asking
@@ -437,10 +466,12 @@ class Caller:
         comes between sees the one or the other, and no answer is asked for twice.
         """
         assert self.ledger is not None, "chat requests need a ledger"
-        keys = [self.ledger.key(lane.identity, request) for request in requests]
+        keys = self._keys(lane, batch, start, requests)
         claimed: list[Job] = []
         with self._lock:
             for place, (key, request) in enumerate(zip(keys, requests, strict=True), start):
+                if key is None:
+                    continue
                 flight = (key, request.sampling.max_tokens)
                 if (flying := self._flying.get(flight)) is not None:
                     flying.waiters.append((batch, place))
@@ -455,6 +486,20 @@ class Caller:
         kept = [(job, reply) for job, reply in zip(claimed, found, strict=True) if reply is not None]
         self._deliver(lane, kept)
         return [job for job, reply in zip(claimed, found, strict=True) if reply is None]
+
+    def _keys(self, lane: Lane, batch: Batch, start: int, requests: Sequence[Request]) -> list[str | None]:
+        """The requests' keys; None for one that no server could be asked, which ends here."""
+        assert self.ledger is not None
+        keys: list[str | None] = []
+        for place, request in enumerate(requests, start):
+            try:
+                keys.append(self.ledger.key(lane.identity, request))
+            except ValueError as problem:
+                keys.append(None)
+                lane.meter.ended("request")
+                with self._lock:
+                    batch.put(place, Reply(error="request", detail=f"the request cannot be sent: {problem}"))
+        return keys
 
     def _find(self, jobs: Sequence[Job]) -> list[Reply | None]:
         assert self.ledger is not None
@@ -515,7 +560,7 @@ class Caller:
     def settled(self) -> None:
         """A call came back: what waited for the budget may go, and a run that stops may be at its end."""
         if self.stopping:
-            if not any(lane.in_flight for lane in self._lanes.values()):
+            if not self._worth_waiting:
                 self._release()
         elif self.budget.max_cost is not None:
             for lane in self._lanes.values():
@@ -555,7 +600,7 @@ class Caller:
         self._stops += 1
         for lane in self._lanes.values():
             lane.drop_all()
-        if self._stops > 1 or grace <= 0 or not any(lane.in_flight for lane in self._lanes.values()):
+        if self._stops > 1 or grace <= 0 or not self._worth_waiting:
             self._release()
         else:
             self.loop.call_later(grace, self._release)
@@ -573,7 +618,7 @@ class Caller:
         if self.loop.is_closed():
             return
         if self._thread is None:
-            self.loop.run_until_complete(self._close_backends())
+            self.loop.run_until_complete(self._close_lanes())
         else:
             try:
                 self.stop(grace)
@@ -581,17 +626,20 @@ class Caller:
             finally:  # a second Ctrl-C waits no longer
                 self.stop(0)
                 self._ended.wait(1)
-                asyncio.run_coroutine_threadsafe(self._close_backends(), self.loop).result(10)
+                asyncio.run_coroutine_threadsafe(self._close_lanes(), self.loop).result(10)
                 self.loop.call_soon_threadsafe(self.loop.stop)
                 self._thread.join(10)
         self.loop.close()
 
-    async def _close_backends(self) -> None:
-        tasks = [task for lane in self._lanes.values() for task in lane._tasks]
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _close_lanes(self) -> None:
         for lane in self._lanes.values():
-            await lane.backend.close()
+            await lane.close()
         await self.loop.shutdown_default_executor()
+
+    @property
+    def _worth_waiting(self) -> bool:
+        """Whether calls are in flight that a stop waits for."""
+        return any(lane.in_flight and lane.waits_at_stop for lane in self._lanes.values())
 
     # -- telling
 

@@ -42,7 +42,8 @@ import numpy as np
 from curate.errors import UsageError
 from curate.ids import canonical_json
 from curate.models.asking import Attempt, ErrorKind, Reply, Request
-from curate.models.openai_backend import OF_THE_CALLER, Numbers
+from curate.models.limits import CALLER_OPTIONS
+from curate.models.openai_backend import Numbers
 from curate.models.spec import ModelSpec, Price
 
 DEFAULTS: dict[str, float | str | bool] = {
@@ -105,12 +106,10 @@ REFUSALS = ("the model declined to answer this request",)
 PLEAS = ("Please explain this in your own words: ", "Step by step and with an example: ", "For somebody new to the topic: ")
 SUM = re.compile(r"(?<![\d.,])(\d{1,6})\s*([-+*×])\s*(\d{1,6})(?![\d.,]*\d)")
 TOKEN = re.compile(r" ?\w+|\W")
-CANDIDATE = re.compile(
-    r"<(?P<tag>(?:response|answer|candidate)s?)(?:[ _-]+(?:\w+=)?[\"']?(?P<label>\w+)[\"']?)?[^<>]*>\n?"
-    r"(?P<text>.*?)\n?</(?P=tag)[^<>]*>",
-    re.IGNORECASE | re.DOTALL,
-)
-EDITED = re.compile(r"<text>\n?(?P<text>.*?)\n?</text>", re.DOTALL)
+BLOCK = re.compile(r"^<<<(?P<name>[^<>\n]+) (?P<code>\w+)>>>\n(?P<text>.*?)\n?<<<end (?P=code)>>>", re.DOTALL | re.MULTILINE)
+"""How curate's requests show a text that is not to be obeyed."""
+SHOWN = re.compile(r"(?:response|answer|candidate)\b[ _-]*(?P<label>\w*)", re.IGNORECASE)
+LINE_ASKED = re.compile(r"^(?P<head>[A-Z][\w ]*): (?P<sign>[NX]\d*)$", re.MULTILINE)
 HARM = re.compile(r"\bworse\b", re.IGNORECASE)
 TIES = frozenset({"TIE", "TIED", "EQUAL", "SAME", "DRAW", "BOTH", "C", "A=B", "NEITHER"})
 
@@ -133,7 +132,7 @@ class Settings:
     @staticmethod
     def of(spec: ModelSpec) -> "Settings":
         """The settings of a model; an unknown option or one of the wrong kind is an error."""
-        unknown = sorted(set(spec.options) - set(DEFAULTS) - OF_THE_CALLER)
+        unknown = sorted(set(spec.options) - set(DEFAULTS) - CALLER_OPTIONS)
         if unknown:
             raise UsageError(
                 f"model {spec.name}: no option {unknown[0]!r} for the fake back end; there are {', '.join(DEFAULTS)}"
@@ -289,9 +288,10 @@ class Verdict:
 
 
 def candidates_in(text: str) -> list[tuple[str, str]]:
-    """(label, text) of each candidate shown, in order; a label that is missing is A, B, ..."""
-    shown = list(CANDIDATE.finditer(text))
-    return [(match["label"] or chr(ord("A") + place), match["text"]) for place, match in enumerate(shown)]
+    """(label, text) of each candidate shown in a block such as `<<<response A code>>>`; a missing label is A, B, ..."""
+    shown = [(SHOWN.match(block["name"]), block["text"]) for block in BLOCK.finditer(text)]
+    named = [(match["label"], text) for match, text in shown if match]
+    return [(label or chr(ord("A") + place), text) for place, (label, text) in enumerate(named)]
 
 
 def seen_by(settings: Settings, draw: Draw, shown: Sequence[tuple[str, str]]) -> list[Candidate]:
@@ -370,20 +370,19 @@ class Form:
         return Verdict(mark, bell_odds(value, [str(one) for one in range(low, high + 1)], low) if high - low < 100 else {})
 
     def _choice(self, options: Sequence[Any], focus: Candidate | None) -> Any:
-        numbers = [option for option in options if re.fullmatch(r"-?\d+", str(option)) and not isinstance(option, bool)]
         labels = {one.label.upper(): one for one in self.candidates}
         meant = {str(option): labels.get(re.split(r"[^0-9A-Za-z]+", str(option).strip("[] "))[-1].upper()) for option in options}
+        among = sum(one is not None for one in meant.values()) > 1
+        if all(re.fullmatch(r"-?\d+", str(option)) for option in options) and (focus is not None or len(options) != len(labels)):
+            ordered = sorted(options, key=int)
+            place = self._quality(focus) * (len(ordered) - 1)
+            return Verdict(ordered[math.floor(place + 0.5)], bell_odds(place, [str(option) for option in ordered], 0))
         if focus is not None and any(one is focus for one in meant.values()):
             return next(option for option in options if meant[str(option)] is focus)
         if len(self.candidates) > 1 and focus is None and any(">" in str(option) for option in options):
             return self._comparison(options)
-        if len(self.candidates) > 1 and focus is None and sum(one is not None for one in meant.values()) > 1:
+        if len(self.candidates) > 1 and focus is None and among:
             return self._winner(options, meant)
-        if len(numbers) == len(options):
-            ordered = sorted(numbers, key=int)
-            place = self._quality(focus) * (len(ordered) - 1)
-            odds = bell_odds(place, [str(option) for option in ordered], 0)
-            return Verdict(ordered[math.floor(place + 0.5)], odds)
         if (said := yes_or_no(options, self._quality(focus) >= 0.5)) is not None:
             return Verdict(said, sure_odds(str(said), [str(option) for option in options], 0.9))
         return self.draw.pick(options)
@@ -403,6 +402,7 @@ class Form:
         """A>B, A>>B, A=B and the like, for the first two candidates."""
         first, second = self.candidates[:2]
         gap = first.quality - second.quality
+        signs: tuple[str, ...]
         signs = (">>", ">") if gap > 0.4 else (">", ">>") if gap > 0 else ("<<", "<") if gap < -0.4 else ("<", "<<")
         signs = ("=", *signs) if abs(gap) < self.settings.number("tie_margin") else signs
         plain = {str(option).strip("[] ").replace(" ", ""): option for option in options}
@@ -445,7 +445,29 @@ def sure_odds(value: str, names: Sequence[str], accuracy: float) -> dict[str, fl
     return {name: sure if name == value else (1 - sure) / (len(names) - 1) for name in names}
 
 
+def lines_asked(instructions: str) -> dict[str, Any]:
+    """The lines such as `Mark: N` that instructions to a judge ask for, as properties of a schema."""
+    asked: dict[str, Any] = {}
+    for line in LINE_ASKED.finditer(instructions):
+        meaning = re.search(rf"\b{line['sign']} is (?:a whole number from (\d+) to (\d+)|([^.\n]+?))(?=, N\d|\.)", instructions)
+        if meaning and meaning[1]:
+            asked[line["head"]] = {"enum": list(range(int(meaning[1]), int(meaning[2]) + 1))}
+        elif meaning:
+            asked[line["head"]] = {"enum": re.split(r", | or ", meaning[3])}
+    return asked
+
+
 Piece = tuple[str, Mapping[str, float] | None]
+"""A part of a reply; with the odds of the values it could have had, if it is a verdict."""
+
+
+def written_lines(found: Mapping[str, Any]) -> Iterator[Piece]:
+    """The reasons, then a line for each verdict."""
+    yield f"{found['reasons']}\n", None
+    for head, verdict in found.items():
+        if isinstance(verdict, Verdict):
+            yield f"\n{head}: ", None
+            yield str(verdict.value), verdict.odds or None
 
 
 def written_json(value: Any) -> Iterator[Piece]:
@@ -511,9 +533,8 @@ class FakeBackend:
     def answer(self, request: Request, named: str) -> Reply:
         """The reply to a request that does not fail. named: what the draws follow from."""
         draw = Draw("answer", named)
-        judging = [*self._verdict(request, draw)] if request.response_format is not None else None
-        pieces: list[Piece] = judging or [(self.text(request, draw), None)]
-        if self.settings.told["reasoning"] == "tags" and judging is None:
+        pieces = self._verdict(request, draw) or [(self.text(request, draw), None)]
+        if self.settings.told["reasoning"] == "tags" and request.response_format is None:
             pieces.insert(0, (f"<think>\n{compose(draw, 20, 0.5, (), 0.0)}\n</think>\n\n", None))
         tokens = [(token, odds) for text, odds in pieces for token in ([text] if odds else tokens_of(text))]
         tokens, finish = cut(tokens, request.sampling.max_tokens, request.sampling.stop)
@@ -537,11 +558,10 @@ class FakeBackend:
         """Free text: an answer, or a text edited as the prompt asks."""
         settings = self.settings
         prompt = next((content_of(message) for message in reversed(request.messages) if message.get("role") == "user"), "")
-        shown = EDITED.search(prompt)
+        shown = next((block for block in BLOCK.finditer(prompt) if block["name"] == "text"), None)
         if shown is not None:
-            return edited(
-                draw, shown["text"], "\n".join(content_of(message) for message in request.messages).replace(shown[0], "")
-            )
+            whole = "\n".join(content_of(message) for message in request.messages)
+            return edited(draw, shown["text"], whole.replace(shown[0], ""))
         longer = 4 if draw.happens(settings.number("truncate_share")) else 1
         words = settings.number("words") * (0.5 + draw.share()) * longer
         quality = min(1.0, max(0.0, settings.number("quality") + settings.number("spread") * draw.bell()))
@@ -549,14 +569,19 @@ class FakeBackend:
         found = result_of(draw, prompt, settings.number("wrong_share"))
         return str(settings.told["template"]).replace("{text}", text if found is None else f"{text} {found}")
 
-    def _verdict(self, request: Request, draw: Draw) -> Iterator[Piece]:
-        """A reply that fits the JSON schema asked for."""
-        assert request.response_format is not None
-        schema = request.response_format.get("schema") or {}
+    def _verdict(self, request: Request, draw: Draw) -> list[Piece]:
+        """A reply in the form that a judge is asked for, JSON or last lines; nothing where none is."""
+        lines = None if request.response_format else lines_asked(content_of(request.messages[0]) if request.messages else "")
+        if request.response_format is not None:
+            schema = request.response_format.get("schema") or {}
+        elif lines:
+            schema = {"properties": {"reasons": {"type": "string"}} | lines}
+        else:
+            return []
         prompt = "\n".join(content_of(message) for message in request.messages if message.get("role") != "system")
         shown = candidates_in(prompt) or [("A", prompt)]
-        form = Form(self.settings, draw, seen_by(self.settings, draw, shown), schema)
-        return written_json(form.fill(schema))
+        found = Form(self.settings, draw, seen_by(self.settings, draw, shown), schema).fill(schema)
+        return list(written_json(found) if lines is None else written_lines(found))
 
 
 def cut(tokens: list[tuple[str, Any]], most: int | None, stops: Sequence[str]) -> tuple[list[tuple[str, Any]], str]:

@@ -3,13 +3,12 @@
 import math
 import random
 import statistics
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from curate.errors import UsageError
-from curate.models.asking import FINAL_ERRORS, ErrorKind
+from curate.models.asking import ErrorKind
 
 FIRST_WAIT = 0.5
 """Seconds: the most a first retry waits; doubled with every further one."""
@@ -47,6 +46,8 @@ class Rules:
     """No request is tried again later than this after its first try: the time of three timeouts."""
     down_seconds: float = 30.0
     """How long a server may refuse every connection until it is given up: a restart behind a proxy takes less."""
+    poll_seconds: float = 30.0
+    """Between looks at a batch, with `mode: batch`; batches take minutes to a day."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any], model: str = "model") -> "Rules":
@@ -105,29 +106,44 @@ class Pace:
 class Concurrency:
     """How many requests may be in flight: raised while replies stay as quick, lowered at once when the server suffers.
 
-    Until the first trouble the limit grows by half with every round of replies, afterwards by its square root. A 429 or a
-    timeout halves it, once for the requests that were in flight together. Latency is compared as seconds a token, a reply
-    counting at least BASE tokens, so that longer answers do not pass for a slower server. It may double against the best
-    of the last rounds as long as more gets done; where no more gets done for it, the limit falls by 0.7.
+    A round is as many replies as may be in flight. Until the first trouble the limit grows by half with each round,
+    afterwards by its square root. It grows while the median latency stays within STEADY of the best, or while more gets
+    done for it; a step that did not pay is taken back. A 429 or a timeout halves it, once for the requests that were in
+    flight together; latency twice the best, with less done, lowers it by 0.7. Latency is seconds a token, a reply counting
+    at least BASE tokens, so that longer answers do not pass for a slower server.
+
+    The best is measured anew every so often by a round of half as many (as BBR does: Cardwell et al. 2016, "ProbeRTT").
     """
 
     BASE = 50
     """Tokens that a reply's fixed costs (queue, prompt, network) are worth."""
-    ROUNDS = 20
-    """Rounds remembered as "recent": a server that has become slower for good is accepted after as many."""
     FEWEST = 4
     """Replies in the shortest round."""
+    STEADY = 1.3
+    RISING = 2.0
+    PAYS = 0.3
+    """Share of the expected gain that a raised limit must bring."""
+    TRY_ROUNDS = 10
+    """Rounds after which a limit that was kept is raised to see."""
+    PROBE_ROUNDS = 50
 
     def __init__(self, start: int, most: int) -> None:
         self._limit = float(min(start, most))
-        self._most = most
+        self._most = float(most)
         self._slowed = False
+        self._rounds = 0
         self._round_since = self._lowered_at = -math.inf
         self._unit_seconds: list[float] = []
         self._units = 0.0
         self._full = False
-        self._medians: deque[float] = deque(maxlen=self.ROUNDS)
-        self._rates: deque[float] = deque(maxlen=self.ROUNDS)
+        self._best = math.inf
+        self._top_rate = 0.0
+        self._raised_from: tuple[float, float] | None = None
+        """(limit, rate) before the latest round's limit was raised."""
+        self._lowered_for: float | None = None
+        """The latency for which the limit was lowered before the latest round."""
+        self._probed_from: float | None = None
+        """The limit to go back to after a round of half as many."""
 
     @property
     def limit(self) -> int:
@@ -139,7 +155,7 @@ class Concurrency:
         self._full |= in_flight >= self.limit
         if sent_at < self._round_since:
             return  # asked under an earlier limit: it says nothing about this one
-        if not self._unit_seconds and self._round_since == -math.inf:
+        if self._round_since == -math.inf:
             self._round_since = sent_at
         units = max(tokens or 0, 0) + self.BASE
         self._unit_seconds.append((now - sent_at) / units)
@@ -150,28 +166,50 @@ class Concurrency:
     def failed(self, kind: ErrorKind, sent_at: float, now: float) -> None:
         """A try failed. Only 429 and timeouts say that it is too much."""
         if kind in ("rate_limit", "timeout") and sent_at >= self._lowered_at:
+            self._raised_from = self._probed_from = self._lowered_for = None
             self._lower(0.5, now)
+            self._start_round(now)
 
     def _end_round(self, now: float) -> None:
-        median = statistics.median(self._unit_seconds)
+        latency = statistics.median(self._unit_seconds)
         rate = self._units / max(now - self._round_since, 1e-9)
-        best = min(self._medians, default=median)
-        before = max(self._rates, default=0.0)
-        self._medians.append(median)
-        self._rates.append(rate)
-        if median > 2.0 * best and rate < 1.1 * before:
+        self._rounds += 1
+        raised_from, self._raised_from = self._raised_from, None
+        lowered_for, self._lowered_for = self._lowered_for, None
+        self._best = min(self._best, latency)
+        steady = latency <= self.STEADY * self._best
+        if self._probed_from is not None:
+            self._limit, self._probed_from = self._probed_from, None
+            self._best, self._top_rate = latency, 0.0
+        elif lowered_for is not None and latency > 0.9 * lowered_for:
+            self._best, self._top_rate = latency, rate  # fewer did not help: it has become slower for another reason
+        elif raised_from is not None and not steady and not self._paid(raised_from, rate):
+            self._limit, self._slowed = raised_from[0], True
+        elif latency > self.RISING * self._best and rate < 0.9 * self._top_rate:
+            self._lowered_for = latency
             self._lower(0.7, now)
-            return
-        if self._full and (median <= 1.5 * best or rate > 1.05 * before):
-            step = math.sqrt(self._limit) if self._slowed else self._limit / 2
-            self._limit = min(float(self._most), self._limit + max(1.0, step))
+        elif self._rounds % self.PROBE_ROUNDS == 0 and self._limit >= 2:
+            self._probed_from, self._limit = self._limit, self._limit / 2
+        elif self._full and (steady or raised_from is not None or self._rounds % self.TRY_ROUNDS == 0):
+            self._raise(rate)
+        self._top_rate = max(self._top_rate, rate)
         self._start_round(now)
+
+    def _paid(self, before: tuple[float, float], rate: float) -> bool:
+        """Whether a raised limit got more done."""
+        limit, earlier = before
+        return rate >= earlier * (1 + self.PAYS * (self._limit / limit - 1))
+
+    def _raise(self, rate: float) -> None:
+        step = math.sqrt(self._limit) if self._slowed else self._limit / 2
+        if self._limit < self._most:
+            self._raised_from = (self._limit, rate)
+            self._limit = min(self._most, self._limit + max(1.0, step))
 
     def _lower(self, factor: float, now: float) -> None:
         self._limit = max(1.0, self._limit * factor)
         self._slowed = True
         self._lowered_at = now
-        self._start_round(now)
 
     def _start_round(self, now: float) -> None:
         self._round_since = now
@@ -191,7 +229,9 @@ class Circuit:
     def __init__(self, down_seconds: float) -> None:
         self._patience = {**PATIENCE, "connection": down_seconds}
         self.failures = 0
-        self._since = 0.0
+        self.rounds = 0
+        """Failures in a row, those in flight together counted once."""
+        self._since = self._round_at = 0.0
         self._probe_at = 0.0
         self.given_up: ErrorKind | None = None
         self.detail = ""
@@ -203,12 +243,15 @@ class Circuit:
 
     def alive(self) -> None:
         """It answered, if only to say no."""
-        self.failures = 0
+        self.failures = self.rounds = 0
         self.given_up = None
 
-    def failed(self, kind: ErrorKind, detail: str | None, now: float) -> None:
+    def failed(self, kind: ErrorKind, detail: str | None, sent_at: float, now: float) -> None:
         """A try failed in a way that may be the server's and not the request's."""
         self._since = now if not self.failures else self._since
+        if not self.rounds or sent_at >= self._round_at:
+            self.rounds += 1
+            self._round_at = now
         self.failures += 1
         patience = self._patience.get(kind, PATIENCE_OTHERWISE)
         if self.given_up is None and self.troubled and now - self._since >= patience:
@@ -225,8 +268,3 @@ class Circuit:
             return False
         self._probe_at = now + self.PROBE_SECONDS
         return True
-
-
-def is_servers(kind: ErrorKind) -> bool:
-    """Whether a failure may be the server's: it has not answered the request as such."""
-    return kind not in FINAL_ERRORS and kind != "budget"

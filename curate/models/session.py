@@ -30,11 +30,9 @@ def openai_backend(spec: ModelSpec, kind: Kind) -> Any:
 
 def fake_backend(spec: ModelSpec, kind: Kind) -> Any:
     """Deterministic answers without a model."""
-    from curate.models.fake import FakeBackend
+    from curate.models.fake import FakeBackend, FakeEmbed, FakeReward
 
-    if kind != "chat":
-        raise UsageError(f"model {spec.name}: the fake back end has no {kind} models yet")
-    return FakeBackend(spec)
+    return {"chat": FakeBackend, "reward": FakeReward, "embed": FakeEmbed}[kind](spec)
 
 
 BACKENDS: Mapping[str, Callable[[ModelSpec, Kind], Any]] = {"openai": openai_backend, "fake": fake_backend}
@@ -42,11 +40,15 @@ BACKENDS: Mapping[str, Callable[[ModelSpec, Kind], Any]] = {"openai": openai_bac
 
 
 def answer_options(spec: ModelSpec) -> dict[str, Any]:
-    """The options that change what a model answers; all of a fake's, as far as they are not the caller's."""
+    """The options that change what a model answers."""
     if spec.backend == "openai":
         from curate.models.openai_backend import answer_options as of_openai
 
         return of_openai(spec)
+    if spec.backend == "fake":
+        from curate.models.fake import answer_options as of_fake
+
+        return of_fake(spec)
     return {name: value for name, value in sorted(spec.options.items()) if name not in CALLER_OPTIONS}
 
 
@@ -178,7 +180,14 @@ class Session:
             Rules.of(spec.options, key)  # a faulty option is found before anything is asked
         if max_cost is not None and models and not any(spec.usd_per_mtok for spec in models.values()):
             raise UsageError("--max-cost needs prices: give a model usd_per_mtok: {in: ..., out: ...}, or use --max-calls")
+        for key, spec in models.items():
+            mode = spec.options.get("mode")
+            if mode not in (None, "batch") or (mode == "batch" and spec.backend != "openai"):
+                raise UsageError(
+                    f"model {key}, options, mode: only `batch`, with backend openai; got {mode!r} with {spec.backend}"
+                )
         self.models = dict(models)
+        self.root = Path(root)
         self.ledger = Ledger(Path(root) / "ledger")
         self.caller = Caller(self.ledger, max_cost=max_cost, max_calls=max_calls)
         self._lock = threading.Lock()
@@ -233,7 +242,18 @@ class Session:
     def _lane(self, key: str, kind: Kind, backend: Backend) -> Lane:
         spec = self._spec(key)
         name = key if spec.kind or kind == "chat" else f"{key} ({kind})"
-        return self.caller.lane(name, backend, identity_of(spec, kind), Rules.of(spec.options, key), spec.usd_per_mtok)
+        identity, rules = identity_of(spec, kind), Rules.of(spec.options, key)
+
+        def made() -> Lane:
+            if kind != "chat" or spec.options.get("mode") != "batch":
+                return Lane(self.caller, name, backend, identity, rules, spec.usd_per_mtok)
+            from curate.models.batch import Batches
+            from curate.models.batch_lane import BatchLane
+
+            batches = Batches(self._backend(key, "chat"), self.root)
+            return BatchLane(self.caller, name, backend, identity, rules, spec.usd_per_mtok, batches)
+
+        return self.caller.lane_made_by(name, made)
 
     # -- what the run calls
 

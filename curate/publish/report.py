@@ -366,7 +366,7 @@ def _steps(manifest: Mapping[str, Any]) -> str:
         shown = ", ".join(f"{name}: {one_line(str(value), 60)}" for name, value in given if name != "name")
         line = step["line"] if step["line"] is not None else ""
         rows.append(
-            f'<tr><td>{escape(step["name"])}</td><td>{escape(step["operator"])}</td><td>{escape(step["grain"])}</td>'
+            f"<tr><td>{escape(step['name'])}</td><td>{escape(step['operator'])}</td><td>{escape(step['grain'])}</td>"
             f'<td class="n">{step["rows_in"]:,}</td><td class="n">{step["kept"]:,}</td><td class="n">{escape(line)}</td>'
             f"<td>{escape(shown)}</td></tr>"
         )

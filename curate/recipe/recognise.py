@@ -78,7 +78,8 @@ class Columns:
         self.held: dict[str, list[Any]] = {}
         for row in rows:
             for name, value in row.items():
-                self._hold(name, value)
+                if _fields(name):
+                    self._hold(name, value)
         self.kinds = {name: _common_kind(values) for name, values in self.held.items()}
         self.by_lower = {name.lower(): name for name in self.kinds}
 
@@ -182,7 +183,7 @@ def recognise(rows: Sequence[Row], file: str) -> Layout:
             if isinstance(found, str):
                 raise UsageError(f"{file}: {found}")
             return replace(found, notes=[*found.notes, *_unused(columns, found)])
-    named = ", ".join(columns.own) or "none"
+    named = ", ".join(dict.fromkeys(name for row in rows for name in row)) or "none"
     raise UsageError(
         f"{file}: its columns ({named}) are not ones that `curate init` knows. Run `curate init` without --data for a recipe "
         "to start from, and say under source.columns which of them are prompt, chosen and rejected (or prompt and response)"
@@ -407,8 +408,9 @@ def _side_of(value: str) -> str | None:
     """The side that a verdict such as A, model_b, [[A>B]] or b-is-slightly-better speaks for."""
     text = value.lower()
     words = re.findall(r"[a-z]+|\d+|[<>=]+", text)
-    if compared := re.search(r"(?:a|1)\W*?(<|>|=)+\W*(?:b|2)", text):
-        return {">": "first", "<": "second", "=": "tie"}[compared[1]]
+    if compared := re.search(r"\b(a|1|b|2)\W*?([<>=])\2*\W*(?:a|1|b|2)\b", text):
+        ahead = {">": compared[1] in FIRST, "<": compared[1] in SECOND}.get(compared[2])
+        return "tie" if ahead is None else "first" if ahead else "second"
     if TIE & set(words):
         return "tie"
     numbers = [word for word in words if word.isdigit()]

@@ -11,6 +11,7 @@ from typing import Any
 
 from curate.errors import CurateError, UsageError
 from curate.packaged import SAMPLES, samples_folder
+from curate.publish.wording import one_line
 from curate.recipe import document
 from curate.recipe.recognise import Columns, Layout, Row, joined, prompts_beside, recognise, without_prompt
 from curate.source.files import files_of
@@ -21,6 +22,7 @@ from curate.store.versions import NAME
 
 ROWS_SEEN = 100  # rows that columns are recognised by
 FILES_SEEN = 20  # files beside it that are searched for the prompts
+NOTE = 300  # characters of a note
 SAMPLES_NAME = "my-first-pairs"
 
 
@@ -55,6 +57,7 @@ def starter(data: Path | str | None = None, name: str | None = None, base: Path 
     layout = recognise(rows, file.name)
     if layout.lacks_prompt:
         layout = _with_prompts(layout, rows, file, folder)
+    layout = replace(layout, notes=[one_line(note, NOTE) for note in layout.notes])  # they quote the file, and become comments
     text = _text(name or dataset_name(Path(data)), _shown(Path(data), folder), layout)
     return Starter(text, tuple(layout.notes))
 

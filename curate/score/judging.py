@@ -2,16 +2,15 @@
 
 import hashlib
 import re
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, PrivateAttr, StringConstraints
+from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 
 from curate.ids import digest
 from curate.maths import verdicts
@@ -24,7 +23,10 @@ NO_TEXT, NO_REFERENCE = "no text", "no reference"
 ALTERNATIVES = 20  # log-probabilities at a token: as many as servers give
 KEPT = 20_000  # characters of a rationale or an unparsable reply; the ledger has all of it
 CODE = 12  # hex digits that open and close a block
+Form = Literal["json", "text"]
+FORMS: tuple[Form, ...] = ("json", "text")
 ModelKey = Annotated[str, StringConstraints(min_length=1)]
+NOT_PLAIN = re.compile(r"[^\w -]")
 Turn = Mapping[str, Any]
 
 
@@ -63,7 +65,9 @@ class Opinion(NamedTuple):
 class Judging(ModelOperator, ABC):
     """Parameters and conduct of every judge. The rater of what it writes is the model's key in the recipe."""
 
-    model: ModelKey | tuple[ModelKey, ...] = Field(description="The judge, or a panel: every one of them is asked, each is a rater.")
+    model: ModelKey | tuple[ModelKey, ...] = Field(
+        description="The judge, or a panel: every one of them is asked, each is a rater."
+    )
     rubric: RubricName | tuple[RubricName, ...] = Field(
         default="overall", description="What to judge by: names of curate's rubrics or .md files; each is an aspect."
     )
@@ -91,9 +95,26 @@ class Judging(ModelOperator, ABC):
         return (self.model,) if isinstance(self.model, str) else self.model
 
     @property
+    def named(self) -> tuple[str | Path, ...]:
+        """The rubrics as the recipe names them."""
+        return self.rubric if isinstance(self.rubric, tuple) else (self.rubric,)
+
+    @property
     def aspects(self) -> tuple[str, ...]:
-        """The rubrics' names."""
-        return tuple(Path(named).stem for named in _several(self.rubric))
+        """The rubrics' names without folder and ending."""
+        return tuple(Path(named).stem for named in self.named)
+
+    @property
+    def reasons(self) -> bool:
+        """Whether reasons are asked for."""
+        return self.rationale
+
+    @model_validator(mode="after")
+    def _all_different(self) -> Self:
+        for field, names in (("model", self.panel), ("rubric", self.aspects)):
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"`{field}` takes one or several different ones, got {', '.join(names) or 'none'}")
+        return self
 
     def models(self) -> set[str]:
         """The judges."""
@@ -101,43 +122,31 @@ class Judging(ModelOperator, ABC):
 
     def files(self) -> set[str]:
         """Rubrics that do not come with curate."""
-        return {str(named) for named in self._rubric_names() if isinstance(named, Path)}
+        return {str(named) for named in self.named if isinstance(named, Path)}
 
     def parameters(self) -> dict[str, Any]:
-        """As the recipe has them, but rubrics and instructions by what they say."""
-        given = super().parameters()
-        given["rubric"] = [rubric.identity for rubric in self.rubrics()]
-        return given | {"instructions": digest([system(question, form) for question in self._samples() for form in ("json", "text")])}
+        """As the recipe has them, but rubrics and instructions by what they say, wherever they lie."""
+        rubrics = [load(named) for named in self.named]
+        said = [system(question, form, self.reasons) for question in self.samples(rubrics) for form in FORMS]
+        return super().parameters() | {"rubric": [rubric.identity for rubric in rubrics], "instructions": digest(said)}
 
-    def rubrics(self) -> tuple[Rubric, ...]:
-        """The rubrics, read from their files."""
-        return tuple(load(named) for named in _several(self.rubric))
-
-    def _rubric_names(self) -> tuple[str | Path, ...]:
-        return _several(self.rubric)
-
-    def _samples(self) -> list[Question]:
-        """A question of each kind the step asks, for what the instructions say."""
-        raise NotImplementedError
-
-    def _check_panel(self) -> None:
-        if not self.panel or len(set(self.panel)) < len(self.panel):
-            raise ValueError(f"`model` names one judge or several different ones, got {', '.join(self.panel) or 'none'}")
-        if not self.aspects or len(set(self.aspects)) < len(self.aspects):
-            raise ValueError(f"`rubric` names one aspect or several different ones, got {', '.join(self.aspects) or 'none'}")
+    @abstractmethod
+    def samples(self, rubrics: Sequence[Rubric]) -> list[Question]:
+        """A question of each kind the step asks: what judges are told is part of its key."""
 
     # -- asking
 
     def opinions(self, questions: Sequence[Question]) -> dict[str, list[Opinion]]:
         """Each judge's opinion on each question, in order. Equal questions are put once."""
-        if not questions:
-            return {key: [] for key in self.panel}
-        first: dict[Hashable, int] = {}
-        which = [first.setdefault(question.same, len(first)) for question in questions]
-        distinct = [questions[which.index(place)] for place in range(len(first))] if len(first) < 2 else _firsts(questions, which)
+        places: dict[Hashable, int] = {}
+        distinct: list[Question] = []
+        for question in questions:
+            if question.same not in places:
+                places[question.same] = len(distinct)
+                distinct.append(question)
         with ThreadPoolExecutor(len(self.panel)) as pool:
-            asked = dict(zip(self.panel, pool.map(lambda key: self._ask(key, distinct), self.panel), strict=True))
-        return {key: [opinions[place] for place in which] for key, opinions in asked.items()}
+            answered = dict(zip(self.panel, pool.map(lambda key: self._ask(key, distinct), self.panel), strict=True))
+        return {key: [opinions[places[question.same]] for question in questions] for key, opinions in answered.items()}
 
     def _ask(self, key: str, questions: Sequence[Question]) -> list[Opinion]:
         if self.structured != "auto":
@@ -159,17 +168,17 @@ class Judging(ModelOperator, ABC):
             opinions[place] = again
             if again.error is None and len(refused) == len(questions):
                 self._text_only.add(key)
-        if len(refused) < len(questions):
+        if len(refused) < len(questions) and any(opinion.error is None for opinion in opinions):
             self._takes_json.add(key)
         return opinions
 
-    def _put(self, key: str, questions: Sequence[Question], form: Literal["json", "text"]) -> list[Opinion]:
+    def _put(self, key: str, questions: Sequence[Question], form: Form) -> list[Opinion]:
         if not questions:
             return []
         replies = self.called.chat(key).reply([self._request(question, form) for question in questions])
         return [self._opinion(reply, question.wanted, form) for reply, question in zip(replies, questions, strict=True)]
 
-    def _request(self, question: Question, form: Literal["json", "text"]) -> Request:
+    def _request(self, question: Question, form: Form) -> Request:
         sampling = Sampling(
             temperature=self.temperature, max_tokens=self.max_tokens, logprobs=ALTERNATIVES if self.weighted else None
         )
@@ -180,12 +189,7 @@ class Judging(ModelOperator, ABC):
         wanted = {"name": "verdict", "schema": verdicts.schema(question.wanted, self.reasons)} if form == "json" else None
         return Request(messages, sampling, self.seed + question.round, question.round, response_format=wanted)
 
-    @property
-    def reasons(self) -> bool:
-        """Whether reasons are asked for."""
-        return self.rationale
-
-    def _opinion(self, reply: Reply, wanted: Sequence[Wanted], form: Literal["json", "text"]) -> Opinion:
+    def _opinion(self, reply: Reply, wanted: Sequence[Wanted], form: Form) -> Opinion:
         if reply.error is not None:
             return Opinion(None, None, storable(f"{reply.error}: {reply.detail or 'no answer'}"))
         text = reply.text or ""
@@ -194,10 +198,78 @@ class Judging(ModelOperator, ABC):
         reading = verdicts.read_lines(text, wanted) if form == "text" else verdicts.read_object(text, wanted, self.reasons)
         if reading is None:
             return Opinion(None, storable(text) or None, "unparsable: not one verdict in the form asked for")
+        rationale = storable(reading.rationale or "") or None if self.reasons else None
         if not self.weighted:
-            values = [one.worth[found.choice] for found, one in zip(reading.found, wanted, strict=True)]
-        elif (values_or_none := verdicts.expected(reading, wanted, text, reply.logprobs)) is None:
+            return Opinion(tuple(one.worth[found.choice] for found, one in zip(reading.found, wanted, strict=True)), rationale)
+        values = verdicts.expected(reading, wanted, text, reply.logprobs)
+        if values is None:
             return Opinion(None, storable(text) or None, "unparsable: no log-probabilities where the verdict stands")
-        else:
-            values = values_or_none
-        return Opinion(tuple(values), storable(reading.rationale or "") or None if self.reasons else None)
+        return Opinion(tuple(values), rationale)
+
+
+# -- what judges read
+
+
+def system(question: Question, form: Form, reasons: bool) -> str:
+    """The system message: the task, the criteria, how to tell the material apart, and the form of the answer."""
+    rubrics = [criteria(rubric, marked=question.wanted[0].is_number) for rubric in question.rubrics]
+    return "\n\n".join([instruction(question.how), *rubrics, instruction("blocks"), _form(question.wanted, form, reasons)])
+
+
+def criteria(rubric: Rubric, marked: bool) -> str:
+    """A rubric as a judge reads it; what the marks mean only where marks are given."""
+    text = f"# {rubric.title} ({rubric.name})\n\n{rubric.criteria}"
+    if not marked:
+        return text
+    scale = f"Marks for {rubric.name} are whole numbers from {rubric.low} (worst) to {rubric.high} (best)."
+    return f"{text}\n\n{scale}" + (f"\n\n{rubric.marks}" if rubric.marks else "")
+
+
+def _form(wanted: Sequence[Wanted], form: Form, reasons: bool) -> str:
+    signs = [f"N{place + 1}" if len(wanted) > 1 else "N" if one.is_number else "X" for place, one in enumerate(wanted)]
+    meanings = [f"{sign} {_allowed(one)}" for sign, one in zip(signs, wanted, strict=True)]
+    meaning = f"Here {', '.join(meanings)}."
+    if form == "json":
+        values = [sign if one.is_number else f'"{sign}"' for sign, one in zip(signs, wanted, strict=True)]
+        parts = [f'"{one.key}": {value}' for one, value in zip(wanted, values, strict=True)]
+        shown = "{" + ", ".join(['"rationale": "your reasons, in a few sentences"'] * reasons + parts) + "}"
+        return Template(instruction("form_json")).substitute(form=shown, meaning=meaning)
+    lines = "this line" if len(wanted) == 1 else f"these {len(wanted)} lines"
+    first = f"First give your reasons, in a few sentences. Then end with {lines}" if reasons else f"Reply with {lines} alone"
+    shown = "\n".join(f"{one.head}: {sign}" for one, sign in zip(wanted, signs, strict=True))
+    return Template(instruction("form_text")).substitute(first=f"{first}, written just so:", form=shown, meaning=meaning)
+
+
+def _allowed(one: Wanted) -> str:
+    choices = list(one.worth)
+    if one.is_number:
+        return f"is a whole number from {choices[0]} to {choices[-1]}"
+    return f"is {', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def block(name: str, text: str) -> str:
+    """A text between two lines that it cannot contain: their code is drawn from the text itself."""
+    code = hashlib.sha256(text.encode()).hexdigest()[:CODE]
+    while code in text:
+        code = hashlib.sha256(f"{code} {text}".encode()).hexdigest()[:CODE]
+    plain = NOT_PLAIN.sub("", name)[:40]
+    return f"<<<{plain} {code}>>>\n{text}\n<<<end {code}>>>"
+
+
+def conversation(turns: Sequence[Turn]) -> str:
+    """Messages, a block each, in order."""
+    return "\n".join(block(str(turn["role"]), _content(turn)) for turn in turns)
+
+
+def _content(turn: Turn) -> str:
+    return "\n".join(text for text in (turn.get("content"), turn.get("tool_calls")) if text)
+
+
+def answer(name: str, text: str, turns: Sequence[Turn] | None) -> str:
+    """A response as a block; its messages are blocks within where there are several."""
+    return block(name, conversation(turns) if turns else text)
+
+
+def storable(text: str) -> str:
+    """The text as a table may hold it: no NUL, no half characters, of bounded length."""
+    return text[:KEPT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from curate.errors import RecipeError
+from curate.errors import UsageError
 from curate.ids import digest
 from curate.packaged import PACKAGE
 
@@ -82,25 +82,25 @@ def text_of(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > LONGEST:
-            raise RecipeError(f"rubric {path}: {size} bytes are too long, {LONGEST} are allowed")
+            raise UsageError(f"rubric {path}: {size} bytes are too long, {LONGEST} are allowed")
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise RecipeError(f"rubric {path}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"rubric {path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise RecipeError(f"rubric {path}: not UTF-8 at byte {error.start + 1}") from error
+        raise UsageError(f"rubric {path}: not UTF-8 at byte {error.start + 1}") from error
 
 
 def read(name: str, text: str, place: str = "rubric") -> Rubric:
     """A rubric's text: a title, the scale, the criteria and, under `## Marks`, what the marks mean."""
     match = HEADER.match(text.replace("\r\n", "\n"))
     if not match:
-        raise RecipeError(f"rubric {place}: begins with a line `# Title` and a line `Scale: 1-5`, got {text[:60]!r}")
+        raise UsageError(f"rubric {place}: begins with a line `# Title` and a line `Scale: 1-5`, got {text[:60]!r}")
     low, high = int(match["low"]), int(match["high"])
     if not low < high <= TOP:
-        raise RecipeError(f"rubric {place}: a scale runs from a smaller to a larger number, at most {TOP}, got {low}-{high}")
+        raise UsageError(f"rubric {place}: a scale runs from a smaller to a larger number, at most {TOP}, got {low}-{high}")
     criteria, *marks = MARKS.split(match["body"], maxsplit=1)
     if not criteria.strip():
-        raise RecipeError(f"rubric {place}: says nothing to mark by")
+        raise UsageError(f"rubric {place}: says nothing to mark by")
     return Rubric(name, match["title"].strip(), low, high, criteria.strip(), "".join(marks).strip())
 
 

@@ -128,7 +128,7 @@ def test_piping_to_head_shows_the_first_lines_and_no_trace(read_only: Path) -> N
 
 @pytest.mark.slow
 def test_a_pipe_that_only_knows_ascii_gets_numbers_for_other_characters(tmp_path: Path) -> None:
-    rows = [{"prompt": "Où?", "response": text, "model": "m", "score": s} for text, s in (("là", 5), ("ça", 1))]
+    rows = [{"prompt": "Où?", "response": text, "model": "m", "domain": None, "score": s} for text, s in (("là", 5), ("ça", 1))]
     store = make_store(tmp_path, rows)
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     told = shell("show", "colours", "--store", store, env=ascii_only)
@@ -196,7 +196,7 @@ def test_pairs_stand_side_by_side_only_where_there_is_room(
 
 def test_what_raters_gave_comes_first_and_measures_that_found_nothing_are_left_out(curate: Curate, tmp_path: Path) -> None:
     rows = [
-        {"prompt": "A?", "response": "good", "model": "m1", "score": 9},
+        {"prompt": "A?", "response": "good", "model": "m1", "domain": None, "score": 9},
         {"prompt": "A?", "response": "The leaves are full of chlorophyll, which", "model": "m2", "score": 1},
     ]
     told = curate("show", "colours", "--store", make_store(tmp_path, rows))

@@ -21,21 +21,22 @@ arrived, `POST /_reset` forgets both. A plan is a JSON object:
 
 import argparse
 import asyncio
-import fcntl
 import gzip
 import hashlib
 import json
 import random
 import struct
+import subprocess
 import sys
-import termios
 import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -82,7 +83,7 @@ class Entry:
     flushed: bool = False
     """Every byte of the whole reply was handed to the kernel."""
     read: bool | None = None
-    """The client took every byte from its kernel; None while that is not known. A connection that ends in a reset had some left."""
+    """The client took every byte from its kernel; None while that is not known. After a reset some were left."""
     sent_at: float | None = None
     body: str | None = None
     headers: dict[str, str] | None = None
@@ -104,7 +105,8 @@ class State:
     """Plan, log and counters of one server."""
 
     def __init__(self) -> None:
-        self.connections = self.open_connections = 0
+        self.connections = 0
+        self.alive: set[Connection] = set()
         self.reset()
 
     def reset(self) -> None:
@@ -156,7 +158,7 @@ class State:
             "in_flight": self.in_flight,
             "in_flight_max": self.in_flight_max,
             "connections": self.connections,
-            "open_connections": self.open_connections,
+            "open_connections": len(self.alive),
             "header_names": sorted(self.header_names),
         }
 
@@ -261,10 +263,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.state.connections += 1
-        self.state.open_connections += 1
+        self.state.alive.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.state.open_connections -= 1
+        self.state.alive.discard(self)
         for timer in self.timers:
             timer.cancel()
         self.leave()
@@ -520,11 +522,6 @@ def static(size: int) -> bytes:
     return _static[size]
 
 
-def unsent(connection: Any) -> int:
-    """Bytes that the kernel has not seen acknowledged."""
-    return int(struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
-
-
 async def serve(port: int, ready: Callable[[int], None], stop: asyncio.Event | None = None) -> None:
     """Serve until told to stop, or for ever."""
     state = State()
@@ -533,6 +530,9 @@ async def serve(port: int, ready: Callable[[int], None], stop: asyncio.Event | N
     ready(server.sockets[0].getsockname()[1])
     await (stop or asyncio.Event()).wait()
     server.close()
+    for connection in list(state.alive):
+        connection.transport.abort()
+    await asyncio.sleep(0)
 
 
 class ModelServer:
@@ -563,7 +563,6 @@ class ModelServer:
         def run() -> None:
             try:
                 self._loop.run_until_complete(serve(self.port, ready, self._stop))
-                self._loop.run_until_complete(asyncio.sleep(0))
             finally:
                 self._loop.close()
 
@@ -602,6 +601,19 @@ class ModelServer:
     def counts(self) -> Json:
         """The log without its entries."""
         return self.call("/_log?summary")
+
+
+@contextmanager
+def spawned(port: int = 0) -> Iterator[ModelServer]:
+    """A server in a process of its own; it is killed at the end."""
+    command = [sys.executable, "-m", "tests.models.server", "--port", str(port)]
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        try:
+            assert process.stdout
+            yield ModelServer(urlsplit(process.stdout.readline().strip()).port or 0)
+        finally:
+            process.kill()
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ def rounds(
     for _ in range(count):
         limit = concurrency.limit
         took = latency * max(1.0, limit / capacity)
-        for _ in range(max(limit, Concurrency.FEWEST)):
+        for _ in range(max(limit, Concurrency.FEWEST)):  # all sent now, all answered at once
             concurrency.answered(now, now + took, tokens, limit)
         now += took + 1e-6
     return now
@@ -118,7 +118,7 @@ def test_it_never_falls_below_one_and_recovers_slowly() -> None:
     for _ in range(6):
         now = rounds(concurrency, 1, 1.0, now=now)
         limits.append(concurrency.limit)
-    assert limits == [2, 3, 4, 6, 9, 12]
+    assert limits == [2, 3, 5, 7, 10, 13]
 
 
 def test_a_server_error_says_nothing_about_concurrency() -> None:
@@ -164,10 +164,10 @@ def test_longer_answers_are_no_rising_latency() -> None:
 def test_a_server_that_refuses_every_connection_is_given_up_after_its_time() -> None:
     circuit = Circuit(down_seconds=30)
     for second in range(30):
-        circuit.failed("connection", "refused", float(second))
+        circuit.failed("connection", "refused", float(second), float(second))
     assert circuit.troubled
     assert circuit.given_up is None
-    circuit.failed("connection", "refused", 30.0)
+    circuit.failed("connection", "refused", 30.0, 30.0)
     assert circuit.given_up == "connection"
     assert circuit.detail == "the last 31 tries failed over 30 s: refused"
 
@@ -175,7 +175,7 @@ def test_a_server_that_refuses_every_connection_is_given_up_after_its_time() -> 
 def test_one_answer_in_between_starts_the_count_again() -> None:
     circuit = Circuit(down_seconds=1)
     for second in range(100):
-        circuit.failed("connection", "refused", float(second))
+        circuit.failed("connection", "refused", float(second), float(second))
         if second % 5 == 0:
             circuit.alive()
     assert circuit.given_up is None
@@ -184,11 +184,11 @@ def test_one_answer_in_between_starts_the_count_again() -> None:
 def test_a_wrong_key_is_given_up_at_once_and_errors_of_a_server_after_minutes() -> None:
     wrong_key, errors = Circuit(30), Circuit(30)
     for second in range(TROUBLED):
-        wrong_key.failed("engine", "invalid_api_key", float(second))
-        errors.failed("server", "HTTP 500", 61.0 * second)
+        wrong_key.failed("engine", "invalid_api_key", float(second), float(second))
+        errors.failed("server", "HTTP 500", 61.0 * second, 61.0 * second)
     assert wrong_key.given_up == "engine"
     assert errors.given_up is None
-    errors.failed("server", "HTTP 500", 601.0)
+    errors.failed("server", "HTTP 500", 601.0, 601.0)
     assert errors.given_up == "server"
 
 

@@ -21,10 +21,16 @@ from tests.models.server import ModelServer
 
 KEY = "planted-api-key-0123456789"
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
-SCHEMA = {"name": "verdict", "schema": {"type": "object", "properties": {"better": {"enum": ["A", "B"]}, "why": {"type": "string"}}}}
+SCHEMA = {
+    "name": "verdict",
+    "schema": {"type": "object", "properties": {"better": {"enum": ["A", "B"]}, "why": {"type": "string"}}},
+}
 TOOL = {
     "type": "function",
-    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}},
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
 }
 
 
@@ -38,7 +44,9 @@ CASES: dict[str, Request] = {
     "several turns": Request(
         ({"role": "user", "content": "1+1"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "and 2+2?"})
     ),
-    "sampling": asked(sampling=Sampling(temperature=0.0, top_p=0.9, presence_penalty=0.1, frequency_penalty=-0.1, stop=("\n\n", "END"))),
+    "sampling": asked(
+        sampling=Sampling(temperature=0.0, top_p=0.9, presence_penalty=0.1, frequency_penalty=-0.1, stop=("\n\n", "END"))
+    ),
     "settings of vLLM": asked(sampling=Sampling(top_k=40, min_p=0.05, repetition_penalty=1.1)),
     "cut off": asked(sampling=Sampling(max_tokens=3)),
     "seed": asked(seed=7),
@@ -60,9 +68,17 @@ CASES: dict[str, Request] = {
     ),
     "JSON schema": asked(response_format=SCHEMA),
     "image by address": Request(
-        ({"role": "user", "content": [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}]},)
+        (
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What?"},
+                    {"type": "image_url", "image_url": {"url": "https://x.org/a.png"}},
+                ],
+            },
+        )
     ),
-    "other scripts": asked("naïve 漢字 🙂 \u2028 \x00 \" \\ </script> é e\u0301"),
+    "other scripts": asked('naïve 漢字 🙂 \u2028 \x00 " \\ </script> é e\u0301'),
     "long": asked("word " * 200_000),
 }
 
@@ -113,8 +129,22 @@ def through_sdk(server: ModelServer, body: dict[str, Any]) -> Any:
 def spoken(request: Request) -> dict[str, Any]:
     """The SDK's arguments for a request, written out by hand."""
     sampling = request.sampling
-    named = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "max_tokens")
-    body = {"model": "m", "messages": list(request.messages), **{name: getattr(sampling, name) for name in named}, "seed": request.seed}
+    named = (
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "max_tokens",
+    )
+    body = {
+        "model": "m",
+        "messages": list(request.messages),
+        **{name: getattr(sampling, name) for name in named},
+        "seed": request.seed,
+    }
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.logprobs is not None:
@@ -281,7 +311,11 @@ def test_no_text_at_the_limit_is_an_answer_that_was_cut_off() -> None:
 
 
 def test_content_in_parts_is_joined() -> None:
-    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b"},
+    ]
     reply = read_reply(choice(parts), {})
     assert (reply.text, reply.reasoning) == ("ab", "hm")
 
@@ -297,7 +331,9 @@ def test_content_in_parts_is_joined() -> None:
     ],
 )
 def test_a_choice_of_the_wrong_shape_names_the_place_and_keeps_what_was_paid_for(changed: dict[str, Any], place: str) -> None:
-    reply = read_reply({**choice("x"), **changed}, {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}, price=Price(into=1, out=1))
+    reply = read_reply(
+        {**choice("x"), **changed}, {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}, price=Price(into=1, out=1)
+    )
     assert reply.error == "bad_reply"
     assert place in (reply.detail or "")
     assert (reply.text, reply.prompt_tokens, reply.cost_usd) == (None, 3, pytest.approx(7e-6))

@@ -60,6 +60,16 @@ def test_references_that_can_be_checked_make_pairs(tmp_path: Path) -> None:
     assert run_recipe(recipe, tmp_path / "store").version.manifest["splits"] == {"train": 1}
 
 
+def test_a_files_values_cannot_leave_their_comment(tmp_path: Path) -> None:
+    trap = "b\nsource: {path: /etc/passwd}"
+    rows = [{"prompt": "q?", "x{y}": 1, "z\nname: evil": 1, "answer_a": "x", "answer_b": "y", "winner": w} for w in ("A", trap)]
+    text = init_text(write(tmp_path / "rows.jsonl", rows), base=tmp_path)
+    recipe = read_recipe(text, base=tmp_path)
+    assert (recipe.name, recipe.source[0].path) == ("rows", "rows.jsonl")
+    assert recipe.source[0].label is not None
+    assert recipe.source[0].label.second == (trap,)
+
+
 def test_what_to_check_is_said_on_the_terminal_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     talk = "\n\nHuman: hi\n\nAssistant: "
     data = write(tmp_path / "rows.jsonl", [{"chosen": f"{talk}yes", "rejected": f"{talk}no"}])

@@ -38,6 +38,15 @@ def test_a_number_is_right_whatever_form_it_is_written_in() -> None:
     assert verdicts(table, "number") == [(1.0, "7", None), (1.0, "1,000.5", None), (1.0, r"\frac{1}{2}", None), (0.0, "8", None)]
 
 
+def test_a_reference_may_be_a_whole_solution() -> None:
+    solution = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nThat makes 48+24 = 72 clips.\n#### 72"
+    assert [found and found[0] for found in verdicts(responses(("It is 72.", solution), ("It is 24.", solution)), "number")] == [
+        1.0,
+        0.0,
+    ]
+    assert verdicts(responses(("3 boxes", "3 boxes of 12")), "number") == [(1.0, "3", None)]
+
+
 def test_numbers_in_arabic_digits_beside_emoji_are_read() -> None:
     table = responses(("الجواب هو ٤٢ 👍", "42"), ("\u202bالجواب هو ٣٫٥\u202c", "3.5"))
     assert [found and found[0] for found in verdicts(table, "number")] == [1.0, 1.0]
@@ -51,7 +60,7 @@ def test_a_text_without_a_number_is_unreadable_not_wrong() -> None:
 
 def test_a_number_no_memory_holds_is_unreadable() -> None:
     table = responses(("9" * 3000 + "^999", "7"))
-    assert verdicts(table, "number") == [(None, None, "number too large")]
+    assert verdicts(table, "number") == [(None, None, "no number found")]
 
 
 def test_a_choice_is_right_if_its_letter_is() -> None:
@@ -91,7 +100,7 @@ def test_json_is_held_against_a_schema_and_what_breaks_it_is_told() -> None:
         ("json_schema", "{", "reference cannot be used"),
         ("json_schema", "[]", "a JSON schema is an object"),
         ("json_schema", '{"type": 5}', "not a JSON schema"),
-        ("json_schema", '{"$ref": "#"}', "nested too deeply"),
+        ("json_schema", '{"$ref": "#"}', "refers to itself"),
     ],
 )
 @pytest.mark.parametrize("unreadable", ["error", "wrong"])

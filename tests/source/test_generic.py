@@ -95,6 +95,20 @@ def test_numbers_come_as_text_and_truth_values_too(reading, jsonl, value, number
     assert row["scores"][0]["aspect"] == "quality"
 
 
+def test_values_that_are_no_number_or_mean_another_are_read_as_listed(reading, jsonl):
+    rows = [{"prompt": "q?", "response": "a", "mark": mark} for mark in ("yes", "no", 0, 1.5, "maybe")]
+    marks = {"mark": {"value": "mark", "values": {"yes": 1, "no": -1, "0": 0.5}}}
+    outcome = reading({"path": jsonl(*rows), "columns": {"response": "response"}, "scores": marks})
+    assert [row["scores"][0]["value"] for row in outcome.rows] == [1, -1, 0.5, 1.5, None]
+
+
+def test_values_of_both_sides_are_read_as_listed(reading, jsonl):
+    row = {"prompt": "q?", "chosen": "a", "rejected": "b", "ok_a": "yes", "ok_b": "no"}
+    marks = {"ok": {"chosen": "ok_a", "rejected": "ok_b", "values": {"yes": 1, "no": 0}}}
+    (pair,) = reading({"path": jsonl(row), "scores": marks}).rows
+    assert (pair["chosen_scores"][0]["value"], pair["rejected_scores"][0]["value"]) == (1, 0)
+
+
 def test_a_score_that_is_missing_is_no_score(reading, jsonl):
     name = jsonl({"prompt": "Hi", "response": "a"}, {"prompt": "Hi", "response": "b", "mark": 1})
     row, _ = reading({"path": name, "rows": "candidates", "scores": {"rm": "mark"}}).rows

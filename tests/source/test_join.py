@@ -68,6 +68,14 @@ def test_a_constant_rater(reading, jsonl):
     assert [(score["rater"], score["aspect"]) for score in row["scores"]] == [("gpt-4.1", "score")]
 
 
+def test_joined_scores_may_mean_another_number(reading, jsonl):
+    judged = jsonl({"model": "m", "mark": 0}, {"model": "m", "mark": 2}, name="judged.jsonl")
+    scores = {"rater": {"value": "j"}, "value": "mark", "values": {"0": 1.5}}
+    source = {"path": jsonl({"question": "q?", "text": "a", "model": "m"}), **ANSWERS}
+    (row,) = reading(source | {"join": {"path": judged, "on": "model", "scores": scores}}).rows
+    assert [score["value"] for score in row["scores"]] == [1.5, 2]
+
+
 def test_too_many_rejects_say_what_and_where(reading, jsonl):
     name = jsonl({"prompt": "a"}, {"prompt": ""}, "{", {"prompt": ""})
     with pytest.raises(

@@ -1,0 +1,210 @@
+"""One record of the ledger: its key, its bytes, and which requests it answers. Nothing here touches a disk."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pydantic_core
+import zstandard
+
+from curate.ids import digest
+from curate.models.asking import Reply, Request, Sampling
+
+SECRET_NAMES = frozenset({"api_key", "base_url", "headers", "authorization"})
+"""What tells where a model runs and who pays, not which it is: in an identity it would part equal answers and give a key away."""
+TRUNCATED = frozenset({"length", "max_tokens"})
+"""Reasons to finish that mean the limit was reached."""
+LARGEST = 1 << 30
+"""Bytes of a record's JSON; whatever says it is larger is damaged."""
+_WHOLE_NUMBERS = frozenset({"top_k", "logprobs"})
+_REPLY_FIELDS = frozenset(field.name for field in fields(Reply)) - {"raw", "from_ledger"}
+_TOOLS = threading.local()
+
+
+# -- the key
+
+
+def key(identity: Mapping[str, Any], request: Request) -> str:
+    """Name of a sample, 64 hex digits: the model and everything that shapes its answer, but not max_tokens.
+
+    Settings that are not given leave no trace, so that a setting added later leaves old keys as they are. ValueError for a
+    request that no server could be sent: NaN, half a surrogate pair, something that is no JSON.
+    """
+    if SECRET_NAMES & identity.keys():
+        raise ValueError(f"a model's identity must not hold {', '.join(sorted(SECRET_NAMES & identity.keys()))}")
+    try:
+        return digest({"model": _given(identity), **asked(request), "sampling": _sampling(request.sampling)})
+    except RecursionError as error:
+        raise ValueError("this request cannot be asked: it is nested too deeply") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"this request cannot be asked: {error}") from error
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """A request without its sampling, as JSON. Null fields of messages count as absent."""
+    told: dict[str, Any] = {"messages": [_given(message) for message in request.messages], "sample": request.sample}
+    if request.seed is not None:
+        told["seed"] = request.seed
+    if request.tools:
+        told["tools"] = [dict(tool) for tool in request.tools]
+    if request.response_format is not None:
+        told["response_format"] = dict(request.response_format)
+    return told
+
+
+def _given(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in mapping.items() if value is not None}
+
+
+def _sampling(sampling: Sampling) -> dict[str, Any]:
+    """Settings that are given: 1 and 1.0 are one temperature."""
+    told: dict[str, Any] = {}
+    for name, value in vars(sampling).items():
+        if value is None or name == "max_tokens" or value == ():
+            continue
+        told[name] = list(value) if name == "stop" else int(value) if name in _WHOLE_NUMBERS else float(value)
+    return told
+
+
+# -- the bytes
+
+
+def pack(identity: Mapping[str, Any], request: Request, reply: Reply, step: str | None, at: float) -> bytes:
+    """A record's payload: three JSON documents, a line each (the reply, the raw choice, what was asked), compressed.
+
+    Only the first two are read to serve a request. Whatever a server sent can be packed: lone surrogates and numbers that are
+    none come back as they were.
+    """
+    answer: dict[str, Any] = {"at": at, "max_tokens": request.sampling.max_tokens}
+    for name, value in vars(reply).items():
+        if value is not None and value != () and name in _REPLY_FIELDS:
+            answer[name] = value
+    if reply.logprobs == ():
+        answer["logprobs"] = []  # asked for and none, which is not the same as not asked for
+    about = {"model": _given(identity), "step": step, "request": {**asked(request), "sampling": _sampling(request.sampling)}}
+    lines = b"\n".join((_json(answer), _json(reply.raw), _json(about)))
+    compressor: zstandard.ZstdCompressor | None = getattr(_TOOLS, "compressor", None)
+    if compressor is None:
+        compressor = _TOOLS.compressor = zstandard.ZstdCompressor(level=1)
+    return compressor.compress(lines)
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return pydantic_core.to_json(value)
+    except (ValueError, TypeError):  # lone surrogates, or a type of the back end's own: slower, and it takes both
+        return json.dumps(value, ensure_ascii=True, separators=(",", ":"), default=_plain).encode()
+
+
+def json_line(value: Any) -> bytes:
+    """A value as JSON for other programs: numbers that are none are null."""
+    try:
+        return pydantic_core.to_json(value, inf_nan_mode="null")
+    except (ValueError, TypeError):
+        return _json(value)
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _read(line: bytes) -> Any:
+    try:
+        return pydantic_core.from_json(line, cache_strings="keys")
+    except ValueError:
+        return json.loads(line)
+
+
+def lines_of(payload: bytes) -> list[bytes]:
+    """The documents of a payload, unread. ValueError where it is damaged."""
+    try:
+        if zstandard.frame_content_size(payload) > LARGEST:
+            raise ValueError("a record says that it is larger than any")
+        decompressor: zstandard.ZstdDecompressor | None = getattr(_TOOLS, "decompressor", None)
+        if decompressor is None:
+            decompressor = _TOOLS.decompressor = zstandard.ZstdDecompressor()
+        lines = decompressor.decompress(payload).split(b"\n")
+    except zstandard.ZstdError as error:
+        raise ValueError(f"a record cannot be decompressed: {error}") from error
+    if len(lines) < 3:
+        raise ValueError("a record has a part missing")
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply as it was recorded."""
+
+    at: float
+    """When, in seconds since 1970."""
+    max_tokens: int | None
+    """The limit it was asked with."""
+    told: Mapping[str, Any]
+    raw: bytes
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit cut it off."""
+        return self.told.get("finish_reason") in TRUNCATED
+
+    def serves(self, limit: int | None) -> bool:
+        """Whether it answers the same request with this max_tokens.
+
+        One that finished by itself does where it fits; a truncated one does unless the limit grew.
+        """
+        if self.told.get("error") is not None:
+            return False
+        if self.truncated:
+            return self.max_tokens is None or (limit is not None and limit <= self.max_tokens)
+        if limit is None or (self.max_tokens is not None and self.max_tokens <= limit):
+            return True
+        tokens = self.told.get("response_tokens")
+        return (self._bytes() if tokens is None else tokens) <= limit
+
+    def _bytes(self) -> int:
+        """UTF-8 bytes of what came back: where the server counted no tokens, there were no more than that."""
+        parts = [self.told.get("text") or "", self.told.get("reasoning") or "", str(self.told.get("tool_calls") or "")]
+        return sum(len(part.encode(errors="surrogatepass")) for part in parts)
+
+    def reply(self) -> Reply:
+        """The reply, marked as one from the ledger."""
+        told = dict(self.told)
+        if not told.keys() <= _REPLY_FIELDS:  # a later version's
+            told = {name: value for name, value in told.items() if name in _REPLY_FIELDS}
+        for name in ("tool_calls", "logprobs"):
+            if name in told:
+                told[name] = tuple(told[name])
+        return Reply(**told, raw=_read(self.raw), from_ledger=True)
+
+
+def answer(payload: bytes) -> Answer:
+    """The reply of a payload. ValueError where it is damaged."""
+    return _answer(*lines_of(payload)[:2])
+
+
+def _answer(first: bytes, raw: bytes) -> Answer:
+    told = _read(first)
+    return Answer(told.pop("at"), told.pop("max_tokens"), told, raw)
+
+
+def about(payload: bytes) -> tuple[Answer, dict[str, Any]]:
+    """The reply of a payload, and what was asked: model, step, request."""
+    first, raw, rest = lines_of(payload)[:3]
+    return _answer(first, raw), _read(rest)
+
+
+def document(key_hex: str, payload: bytes) -> dict[str, Any]:
+    """A whole record as JSON, for export."""
+    found, rest = about(payload)
+    request = rest["request"]
+    request = {**request, "sampling": {**request["sampling"], "max_tokens": found.max_tokens}}
+    return {
+        "key": key_hex,
+        "time": found.at,
+        "model": rest["model"],
+        "step": rest["step"],
+        "request": request,
+        "reply": {**found.told, "raw": _read(found.raw)},
+    }
