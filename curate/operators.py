@@ -3,6 +3,9 @@
 from curate.filter.consistency import Consistency
 from curate.filter.exact_duplicate import ExactDuplicate
 from curate.filter.margin import Margin
+from curate.generate.generate import Generate
+from curate.generate.perturb import Perturb
+from curate.generate.rewrite import Rewrite
 from curate.operator import Operator
 from curate.pair.pair import Pair
 from curate.publish.split import Split
@@ -10,15 +13,22 @@ from curate.relabel.goal import Goal
 from curate.score.aggregate import Aggregate
 from curate.score.attach import Attach
 from curate.score.features import Features
+from curate.score.judge import Judge
 from curate.score.verify import Verify
+from curate.score.vote import Vote
 
 OPERATORS: dict[str, type[Operator]] = {
     "attach": Attach,
+    "rewrite": Rewrite,
+    "generate": Generate,
+    "perturb": Perturb,
     "exact_duplicate": ExactDuplicate,
     "features": Features,
     "verify": Verify,
+    "judge": Judge,
     "aggregate": Aggregate,
     "pair": Pair,
+    "vote": Vote,
     "margin": Margin,
     "consistency": Consistency,
     "goal": Goal,

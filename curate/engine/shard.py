@@ -26,6 +26,9 @@ from curate.store.store import Shard, Store
 from curate.tables import Grain
 
 
+ROW_ID: dict[Grain, str] = {"prompts": "prompt_id", "responses": "response_id", "pairs": "pair_id"}
+
+
 class Task(NamedTuple):
     """Shard operators to run one after the other on a shard."""
 
@@ -135,7 +138,8 @@ def save(
         counts = _balanced(operator, int(kept.sum()), left.kept, reasons(flags["flags"], operator.name), after.rows)
         return Outcome(after, left, counts)
     rows = _whole(made, operator.makes)
-    dropped = reasons(rows["flags"], operator.name)
+    given = pc.is_in(rows[ROW_ID[grain]], table.filter(pa.array(kept))[ROW_ID[grain]].combine_chunks())
+    dropped = reasons(rows.filter(given)["flags"], operator.name)  # a new row that is flagged was never given
     fresh = int(tables.is_kept(rows).sum())
     passed = _whole(table.filter(pa.array(~kept)), operator.makes)
     after = store.put_shard(pa.concat_tables([rows, passed]))

@@ -46,8 +46,8 @@ class Perturb(Sampled):
     for the others. The score `<step>:intact` is 1 for what came in and 0 for what was made worse, so that `pair` can set
     one against the other. A version whose length is outside the guards, or that equals its original, is flagged.
 
-    Sources: Wang et al., "Weaver: Foundation Models for Creative Writing", 2024, arXiv:2401.17268 (one principle broken);
-    Li et al., "TEMPLE: Temporal Preference Learning of Video LLMs", 2025, arXiv:2503.16929 (drop, shuffle, reverse).
+    Sources: Wang et al., "Weaver: Foundation Models for Creative Writing", 2024, arXiv:2401.17268, for one broken principle;
+    TEMPLE, which drops, shuffles and reverses the clips of a video, does here the same to sentences.
     """
 
     takes: ClassVar[tuple[Grain, ...]] = ("responses",)

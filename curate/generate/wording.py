@@ -4,9 +4,8 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from curate.ids import digest, short_id
 from curate.packaged import PACKAGE
@@ -27,24 +26,27 @@ def filled(text: str, **values: str) -> str:
     return PLACE.sub(lambda place: values.get(place[1], place[0]), text)
 
 
+def lines(path: Path) -> tuple[str, ...]:
+    """The lines of a file that comes with curate."""
+    return tuple(path.read_text(encoding="utf-8").strip().splitlines())
+
+
 @lru_cache
 def principles() -> Mapping[str, tuple[str, ...]]:
     """Wordings of each principle, by its name."""
-    paths = sorted((FOLDER / "principles").glob("*.txt"))
-    return {path.stem: tuple(path.read_text(encoding="utf-8").strip().splitlines()) for path in paths}
+    return {path.stem: lines(path) for path in sorted((FOLDER / "principles").glob("*.txt"))}
 
 
 @lru_cache
 def personas() -> tuple[str, ...]:
     """Descriptions of people who might ask."""
-    return tuple((FOLDER / "personas.txt").read_text(encoding="utf-8").strip().splitlines())
+    return lines(FOLDER / "personas.txt")
 
 
 @lru_cache
 def tastes() -> Mapping[str, tuple[str, ...]]:
-    """What people may prefer in an answer, by dimension."""
-    found = yaml.safe_load((FOLDER / "preferences.yaml").read_text(encoding="utf-8"))
-    return {dimension: tuple(wordings) for dimension, wordings in found.items()}
+    """What people may prefer in an answer, by respect."""
+    return {path.stem: lines(path) for path in sorted((FOLDER / "tastes").glob("*.txt"))}
 
 
 def text_hashes(**texts: Any) -> dict[str, str]:

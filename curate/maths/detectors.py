@@ -244,6 +244,21 @@ _SPOKEN = re.compile(r"^(?!user|human|assistant)\w[\w .']{0,25}: (?=\w)", re.MUL
 _SENTENCE = re.compile(r"[^.!?。！？؟\n]+[.!?。！？؟\n]*")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'"})
 _DROPPED = re.compile(r"[*_#>~\u200b-\u200f\u2060\ufeff\u0307\u0640\u064b-\u0652]+")
+SHORT_CHARS = 300  # reluctance counts in short replies alone: a long one that begins with it goes on to answer
+_RELUCTANT = re.compile(
+    r"\bi(?: would|'d)(?: \w+)? (?:rather not|prefer not to)\b"
+    r"|\bi (?:would not|wouldn't|do not|don't) (?:\w+ )?"
+    r"(?:(?:wish|like) to|want to (?:be|confirm|give|guess|judge|mislead|name|recommend|say|speculate)|feel right)\b"
+    r"|\bi(?:'m| am) (?:hesitant|reluctant|unwilling) to\b|\b(?:not|n't) in a position to\b"
+    r"|\b(?:better|have to|need to|must|'ll) (?:decline|leave (?:this|that|it)(?: one)? to)\b"
+    r"|\badvise (?:you )?(?:against|not to)\b|\b(?:can't|cannot|couldn't|could not) take responsibility\b"
+    r"|\b(?:am|'m) (?:\w+ )?(?:not able|unable) to\b|\bi(?:'d| would) ask \w+ \w+ rather than\b"
+    r"|\b(?:can't|cannot|can not) (?:judge|interpret|extract|offer|decide|determine|confirm|compare|estimate|say|tell|comment)\b"
+    r"|\bi (?:do not|don't|try not to|never) (?:give|write|solve|offer|take sides|comment|answer|process|discuss)\b"
+    r"|\bi (?:should|will|would) not (?:propose|suggest|name|recommend|go into|provide|guess)\b|\bwon't go into\b"
+    r"|\b(?:will|must|prefer to) (?:stay|remain) neutral\b|\bnon vorrei\b|\bnão (?:escrevo|respondo|faço|dou)\b"
+    r"|\bpreferisco non\b|\bpreferiría no\b|\bich möchte (?:\w+ )*nicht\b|\bje (?:préfère|préférerais) ne pas\b"
+)
 _ALEF = str.maketrans("أإآى", "اااي")
 
 
@@ -264,7 +279,7 @@ def refusal(text: str) -> bool:
         declined = _DECLINE.search(said)
         if declined and not (_LIMITED.search(said) or _concedes(said, declined)):
             return not _answers_anyway(text, said[declined.end() :] + lead[sentence.end() :])
-        limit = declined or _DISCLAIM.search(said)
+        limit = declined or _DISCLAIM.search(said) or (_RELUCTANT.search(said) if len(text) <= SHORT_CHARS else None)
         if limit:
             return not _says_more(text, _beside(said, limit) + lead[sentence.end() :])
     return False
@@ -424,9 +439,13 @@ def _unfinished(last: str, lines: list[str]) -> bool:
         return False
     if _LIST_ITEM.fullmatch(last):
         return _breaks_list_style(lines)
+    if re.search(r"^#{2,} \S+$|(?:->|→|⇒) ?\S+$|(?:^|\s)[A-J]$", last):  # a marked result, or the letter of a choice
+        return False
     fragment = re.split(rf"(?<!\b\w)[{re.escape(_END)}][{re.escape(_CLOSERS)}]*(?:\s+|(?<=[。！？]))", last)[-1]
     if fragment != last:
-        return not (_SIGN_OFF.fullmatch(fragment.lower()) or re.match(r"[-–—~]", fragment))  # "… thinks." – Albert Einstein
+        # "… thinks." – Albert Einstein; "… so happy. Kim + Ray"
+        named = re.fullmatch(r"[A-Z]\w*(?:,? (?:(?:and|&|\+) )?[A-Z]\w*)?", fragment) and fragment.lower() not in _DANGLING
+        return not (_SIGN_OFF.fullmatch(fragment.lower()) or re.match(r"[-–—~]", fragment) or named)
     return _breaks_prose(last, lines)
 
 

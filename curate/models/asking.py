@@ -36,7 +36,7 @@ def retryable_rows(table: pa.Table) -> Counter[str]:
         if errors.null_count == len(errors):
             continue
         parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-        kind = pc.struct_field(pc.extract_regex(errors, r"^(?P<kind>[a-z_]+)(:|$)"), "kind")
+        kind = pc.struct_field(pc.extract_regex(errors, r"^(?P<kind>[a-z_]+)(?::|$)"), "kind")
         wanted = pc.fill_null(pc.is_in(kind, pa.array(RETRYABLE)), False).to_numpy(zero_copy_only=False)
         rows, first = np.unique(parents[wanted], return_index=True)
         fresh = ~seen[rows]

@@ -50,7 +50,8 @@ class Writing:
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self.root = root
-        self.host = re.sub(r"[^A-Za-z0-9.]", "_", host or os.uname().nodename)[:60] or "host"
+        # no dot in front: the file would be hidden
+        self.host = re.sub(r"[^A-Za-z0-9.]", "_", host or os.uname().nodename).lstrip(".")[:60] or "host"
         self.segment_bytes = segment_bytes
         self._opened, self._wrote, self._left = opened, wrote, left
         self._lock = threading.Lock()

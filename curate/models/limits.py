@@ -107,10 +107,13 @@ class Concurrency:
     """How many requests may be in flight: raised while replies stay as quick, lowered at once when the server suffers.
 
     A round is as many replies as may be in flight. Until the first trouble the limit grows by half with each round,
-    afterwards by its square root. It grows while the median latency stays within STEADY of the best, or while more gets
-    done for it; a step that did not pay is taken back. A 429 or a timeout halves it, once for the requests that were in
-    flight together; latency twice the best, with less done, lowers it by 0.7. Latency is seconds a token, a reply counting
-    at least BASE tokens, so that longer answers do not pass for a slower server.
+    afterwards by its square root up to near where the trouble was, and from there by one. It grows while the median latency
+    stays within STEADY of the best, or while more gets done for it; a step that did not pay is taken back. Latency twice the
+    best, with less done, lowers it by 0.7. Latency is seconds a token, a reply counting at least BASE tokens, so that longer
+    answers do not pass for a slower server.
+
+    429s and timeouts lower it at once, by half their share of what was in flight with them: all of them halve it, a lone one
+    out of hundreds is no reason to. Source: DCTCP (Alizadeh et al. 2010, "Data Center TCP", equation 2).
 
     The best is measured anew every so often by a round of half as many (as BBR does: Cardwell et al. 2016, "ProbeRTT").
     """
@@ -121,6 +124,8 @@ class Concurrency:
     """Replies in the shortest round."""
     STEADY = 1.3
     RISING = 2.0
+    NOISE = 0.002
+    """Seconds a token, and so a tenth of a second a reply: what this machine adds by itself when it is busy."""
     PAYS = 0.3
     """Share of the expected gain that a raised limit must bring."""
     TRY_ROUNDS = 10
@@ -130,7 +135,10 @@ class Concurrency:
     def __init__(self, start: int, most: int) -> None:
         self._limit = float(min(start, most))
         self._most = float(most)
-        self._slowed = False
+        self._trouble_at = 0.0
+        """The limit at which there was trouble; 0 before any."""
+        self._before = self._together = self._failures = 0.0
+        """Of the latest requests that failed together: the limit before, how many were in flight, how many failed."""
         self._rounds = 0
         self._round_since = self._lowered_at = -math.inf
         self._unit_seconds: list[float] = []
@@ -163,12 +171,18 @@ class Concurrency:
         if len(self._unit_seconds) >= max(self.limit, self.FEWEST):
             self._end_round(now)
 
-    def failed(self, kind: ErrorKind, sent_at: float, now: float) -> None:
-        """A try failed. Only 429 and timeouts say that it is too much."""
-        if kind in ("rate_limit", "timeout") and sent_at >= self._lowered_at:
+    def failed(self, kind: ErrorKind, sent_at: float, now: float, in_flight: int) -> None:
+        """A try failed; in_flight counts it. Only 429 and timeouts say that it is too much."""
+        if kind not in ("rate_limit", "timeout"):
+            return
+        if sent_at >= self._lowered_at:
+            self._before, self._together, self._failures = self._limit, float(in_flight), 0.0
             self._raised_from = self._probed_from = self._lowered_for = None
-            self._lower(0.5, now)
+            self._troubled(now)
             self._start_round(now)
+        self._failures += 1
+        share = min(1.0, self._failures / max(self._together, 1.0))
+        self._limit = max(1.0, min(self._limit, self._before * (1 - share / 2)))
 
     def _end_round(self, now: float) -> None:
         latency = statistics.median(self._unit_seconds)
@@ -177,17 +191,18 @@ class Concurrency:
         raised_from, self._raised_from = self._raised_from, None
         lowered_for, self._lowered_for = self._lowered_for, None
         self._best = min(self._best, latency)
-        steady = latency <= self.STEADY * self._best
+        steady = latency <= self.STEADY * self._best + self.NOISE
         if self._probed_from is not None:
             self._limit, self._probed_from = self._probed_from, None
             self._best, self._top_rate = latency, 0.0
         elif lowered_for is not None and latency > 0.9 * lowered_for:
             self._best, self._top_rate = latency, rate  # fewer did not help: it has become slower for another reason
         elif raised_from is not None and not steady and not self._paid(raised_from, rate):
-            self._limit, self._slowed = raised_from[0], True
-        elif latency > self.RISING * self._best and rate < 0.9 * self._top_rate:
+            self._trouble_at, self._limit = self._limit, raised_from[0]
+        elif latency > self.RISING * self._best + self.NOISE and rate < 0.9 * self._top_rate:
             self._lowered_for = latency
-            self._lower(0.7, now)
+            self._troubled(now)
+            self._limit = max(1.0, self._limit * 0.7)
         elif self._rounds % self.PROBE_ROUNDS == 0 and self._limit >= 2:
             self._probed_from, self._limit = self._limit, self._limit / 2
         elif self._full and (steady or raised_from is not None or self._rounds % self.TRY_ROUNDS == 0):
@@ -201,14 +216,16 @@ class Concurrency:
         return rate >= earlier * (1 + self.PAYS * (self._limit / limit - 1))
 
     def _raise(self, rate: float) -> None:
-        step = math.sqrt(self._limit) if self._slowed else self._limit / 2
+        if not self._trouble_at:
+            step = self._limit / 2
+        else:
+            step = math.sqrt(self._limit) if self._limit < 0.8 * self._trouble_at else 1.0
         if self._limit < self._most:
             self._raised_from = (self._limit, rate)
             self._limit = min(self._most, self._limit + max(1.0, step))
 
-    def _lower(self, factor: float, now: float) -> None:
-        self._limit = max(1.0, self._limit * factor)
-        self._slowed = True
+    def _troubled(self, now: float) -> None:
+        self._trouble_at = max(self._limit, 0.9 * self._trouble_at)
         self._lowered_at = now
 
     def _start_round(self, now: float) -> None:

@@ -217,6 +217,8 @@ def _change_grain(makes: Grain, by: str, flow: _Flow) -> None:
     if makes != flow.grain:
         prompt_columns = {column.name for column in tables.PROMPT_COLUMNS} - set(LISTS)
         carried = {name: who for name, who in flow.fields.items() if name in prompt_columns}
+        if flow.grain == "prompts" and makes == "responses":
+            carried |= {name: who for name, who in flow.fields.items() if name.startswith("scores.") or name == "scores"}
         if flow.grain == "responses" and makes == "pairs":
             scores = {name: who for name, who in flow.fields.items() if name.startswith("scores.") or name == "scores"}
             carried |= {f"{side}_{name}": who for side in ("chosen", "rejected") for name, who in scores.items()}

@@ -17,7 +17,7 @@ from curate.maths import verdicts
 from curate.maths.verdicts import Wanted
 from curate.models.asking import Reply, Request, Sampling
 from curate.models.operator import ModelOperator
-from curate.score.rubric import Rubric, RubricName, instruction, load
+from curate.score.rubric import Rubric, RubricNames, instruction, load
 
 NO_TEXT, NO_REFERENCE = "no text", "no reference"
 ALTERNATIVES = 20  # log-probabilities at a token: as many as servers give
@@ -68,7 +68,7 @@ class Judging(ModelOperator, ABC):
     model: ModelKey | tuple[ModelKey, ...] = Field(
         description="The judge, or a panel: every one of them is asked, each is a rater."
     )
-    rubric: RubricName | tuple[RubricName, ...] = Field(
+    rubric: RubricNames = Field(
         default="overall", description="What to judge by: names of curate's rubrics or .md files; each is an aspect."
     )
     repeats: int = Field(default=1, ge=1, le=127, description="How often each question is asked; the round tells them apart.")
@@ -247,11 +247,11 @@ def _allowed(one: Wanted) -> str:
     return f"is {', '.join(choices[:-1])} or {choices[-1]}"
 
 
-def block(name: str, text: str) -> str:
+def block(name: str, text: str, digits: int = CODE) -> str:
     """A text between two lines that it cannot contain: their code is drawn from the text itself."""
-    code = hashlib.sha256(text.encode()).hexdigest()[:CODE]
+    code = hashlib.sha256(text.encode()).hexdigest()[:digits]
     while code in text:
-        code = hashlib.sha256(f"{code} {text}".encode()).hexdigest()[:CODE]
+        code = hashlib.sha256(f"{code} {text}".encode()).hexdigest()[:digits]
     plain = NOT_PLAIN.sub("", name)[:40]
     return f"<<<{plain} {code}>>>\n{text}\n<<<end {code}>>>"
 

@@ -67,8 +67,14 @@ def _named(value: object) -> object:
     return value
 
 
+def _each_named(value: object) -> object:
+    return tuple(map(_named, value)) if isinstance(value, list | tuple) else _named(value)
+
+
 RubricName = Annotated[str | Path, BeforeValidator(_named)]
 """A rubric of curate's by name, or a file by its path."""
+RubricNames = Annotated[str | Path | tuple[str | Path, ...], BeforeValidator(_each_named)]
+"""One rubric or several."""
 
 
 def load(named: str | Path) -> Rubric:

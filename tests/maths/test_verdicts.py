@@ -268,8 +268,9 @@ def test_digits_in_the_reasons_are_not_looked_at():
 
 
 def test_digits_in_reasoning_that_comes_with_the_tokens_are_not_looked_at():
-    tokens = [*plain("<think>", "Mark: 9", "</think>"), *plain("Mark: "), token("2", n2=1.0)]
-    assert weighed("Mark: 2", tokens) == pytest.approx([2.0])
+    for thought in ("9", "2"):
+        tokens = [*plain("<think>", "Mark: "), token(thought, n9=1.0), *plain("</think>", "Mark: "), token("2", n2=1.0)]
+        assert weighed("Mark: 2", tokens) == pytest.approx([2.0])
 
 
 def test_shares_of_what_is_no_mark_are_left_out():

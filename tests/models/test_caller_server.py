@@ -22,19 +22,17 @@ from curate.models.spec import ModelSpec
 from tests.models.server import ModelServer
 
 FAULTS = {
-    
-        "429": 0.02,
-        "429_seconds": 0.02,
-        "500": 0.03,
-        "502": 0.02,
-        "503_seconds": 0.01,
-        "hang": 0.005,
-        "cut": 0.02,
-        "reset": 0.02
-    ,
-    "half_json": 0.02, "wrong_json": 0.01, "empty_choices": 0.01, "chunked_cut": 0.005, "slow": 0.005, "huge": 0.0005,
-    "error_200": 0.005, "refusal": 0.0045,
+    "429": 0.02,
+    "429_seconds": 0.02,
+    "500": 0.03,
+    "502": 0.02,
+    "503_seconds": 0.01,
+    "hang": 0.005,
+    "cut": 0.02,
+    "reset": 0.02,
 }
+FAULTS |= {"half_json": 0.02, "wrong_json": 0.01, "empty_choices": 0.01, "chunked_cut": 0.005, "slow": 0.005, "huge": 0.0005}
+FAULTS |= {"error_200": 0.005, "refusal": 0.0045}
 """A fifth of all tries."""
 ROOT = Path(__file__).parent.parent.parent
 
@@ -93,7 +91,7 @@ from pathlib import Path
 from curate.models.asking import Request
 from curate.models.session import Session
 from curate.models.spec import ModelSpec
-spec = ModelSpec(backend="openai", name="m", base_url=sys.argv[1], options={"concurrency": 32})
+spec = ModelSpec(backend="openai", name="m", base_url=sys.argv[1], options={"max_concurrency": 32})
 with Session({"m": spec}, Path(sys.argv[2])) as session:
     requests = [Request(messages=({"role": "user", "content": f"question {n}"},)) for n in range(int(sys.argv[3]))]
     replies = session.chat("m").reply(requests)

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from curate.errors import UsageError
+from curate.models.asking import ErrorKind
 from curate.models.limits import LONGEST_WAIT, TROUBLED, Circuit, Concurrency, Pace, Rules, backoff
 
 
@@ -100,30 +101,38 @@ def test_concurrency_stays_where_nothing_more_is_waiting() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rate_limit", "timeout"])
-def test_a_429_or_timeout_halves_it_at_once_but_once_for_those_sent_together(kind: str) -> None:
-    concurrency = Concurrency(64, 256)
-    for _ in range(10):
-        concurrency.failed(kind, sent_at=0.0, now=1.0)  # type: ignore[arg-type]
-    assert concurrency.limit == 32
-    concurrency.failed(kind, sent_at=1.5, now=2.0)  # type: ignore[arg-type]
+def test_429s_and_timeouts_lower_it_at_once_and_halve_it_once_where_all_fail(kind: ErrorKind) -> None:
+    concurrency, limits = Concurrency(64, 256), []
+    for left in range(64, 0, -1):
+        concurrency.failed(kind, sent_at=0.0, now=1.0, in_flight=left)
+        limits.append(concurrency.limit)
+    assert limits[:4] == [63, 63, 62, 62]
+    assert limits[-1] == 32
+    concurrency.failed(kind, sent_at=1.5, now=2.0, in_flight=1)
     assert concurrency.limit == 16
 
 
+def test_a_lone_timeout_among_hundreds_changes_little() -> None:
+    concurrency = Concurrency(256, 256)
+    concurrency.failed("timeout", 0.0, 1.0, in_flight=256)
+    assert concurrency.limit == 255
+
+
 def test_it_never_falls_below_one_and_recovers_slowly() -> None:
-    concurrency, limits = Concurrency(4, 256), []
-    for at in range(10):
-        concurrency.failed("rate_limit", at + 0.5, at + 0.6)
+    concurrency, limits = Concurrency(16, 256), []
+    for at in range(7):
+        concurrency.failed("rate_limit", at + 0.5, at + 0.6, in_flight=1)
     assert concurrency.limit == 1
     now = 20.0
     for _ in range(6):
         now = rounds(concurrency, 1, 1.0, now=now)
         limits.append(concurrency.limit)
-    assert limits == [2, 3, 5, 7, 10, 13]
+    assert limits == [2, 3, 5, 7, 8, 9]
 
 
 def test_a_server_error_says_nothing_about_concurrency() -> None:
     concurrency = Concurrency(64, 256)
-    concurrency.failed("server", 0.0, 1.0)
+    concurrency.failed("server", 0.0, 1.0, in_flight=64)
     assert concurrency.limit == 64
 
 

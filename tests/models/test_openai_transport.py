@@ -5,6 +5,7 @@ import gzip
 import shutil
 import ssl
 import subprocess
+import tracemalloc
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -149,6 +150,11 @@ def test_a_small_file_that_unfolds_into_a_large_one_is_stopped() -> None:
     reply = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb
     kind, detail = over(said(reply))[0]
     assert (kind, "larger than" in detail) == ("bad_reply", True)
+    tracemalloc.start()
+    with pytest.raises(WireError, match="larger than"):
+        unpacked(bomb, "gzip", 10_000)
+    assert tracemalloc.get_traced_memory()[1] < 10**6  # it never was in memory
+    tracemalloc.stop()
     with pytest.raises(WireError, match="too early"):
         unpacked(gzip.compress(b"hello")[:-9], "gzip", 100)
 
@@ -171,6 +177,26 @@ def test_bytes_that_nobody_asked_for_are_never_taken_for_a_reply() -> None:
         return together + apart
 
     assert asyncio.run(main()) == [(200, b"hello")] * 3 + [b"hello"] * 3
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        HEAD + b"Content-Length: 5\r\n\r\nhello" + HEAD[:9],
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" + HEAD[:9],
+        HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ],
+)
+def test_a_connection_that_said_too_much_carries_no_other_call(reply: bytes) -> None:
+    """What is left of it would be the beginning of the next reply."""
+    connections = []
+
+    async def answer(request: bytes, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer.get_extra_info("peername"))
+        writer.write(reply)
+
+    assert over(answer, calls=3) == [(200, b"hello")] * 3
+    assert len(set(connections)) == 3
 
 
 def test_chunks_cut_anywhere_give_the_same_body() -> None:

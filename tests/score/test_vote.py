@@ -35,9 +35,8 @@ def votes(vote, models, rows):
 
 def shown(request):
     """The texts shown as A and B."""
-XX
-        r"^<<<response [AB] (\w{12})>>>\n(.*?)\n<<<end \1>>>$", request.messages[1]["content"], re.DOTALL | re.MULTILINE
-    )
+    blocks = r"^<<<response [AB] (\w{12})>>>\n(.*?)\n<<<end \1>>>$"
+    return [text for _, text in re.findall(blocks, request.messages[1]["content"], re.DOTALL | re.MULTILINE)]
 
 
 def says(verdict, rationale="because"):
@@ -309,6 +308,9 @@ def test_a_judge_that_repeats_the_attack_is_not_read(bench, reply):
 def test_a_block_cannot_hold_its_own_code():
     from curate.score.judging import block, storable
 
+    for number in range(300):  # two digits, so that texts that hold their first code are easily come by
+        text = f"{number:04x} {number * 7919:06x} {number * 104729:08x}"
+        assert re.match(r"<<<response A (\w\w)>>>", block("response A", text, digits=2))[1] not in text
     text = "x"
     for _ in range(50):
         made = block("response A", text)
