@@ -58,7 +58,7 @@ _POWER_OF_TEN = (
 _POWER = r"(?:\^\s*[{(]*\s*(?P<power>[+-]?\d{1,3})\s*[})]*|(?P<power_up>[⁻⁺]?[⁰¹²³⁴-⁹]{1,3}))"
 _NUMBER = re.compile(
     # not the 2 of m^2, x_2 or H2O, the 4 of GPT-4, the end of a date, a clock time or a version, the 3 of a root
-    r"(?:(?<![A-Za-z\u00c0-\u024f\u0370-\u03ff\d_^])|(?<=\bRs)|(?<=USD)|(?<=EUR))(?<![^#]#)(?<!\d[.,:/])(?<![\^_][{(-])"
+    r"(?:(?<![A-Za-z\u00c0-\u024f\u0370-\u03ff\d^])(?<![A-Za-z0-9)}\]]_)|(?<=\bRs)|(?<=USD)|(?<=EUR))(?<![^#]#)(?<!\d[.,:/])(?<![\^_][{(-])"
     r"(?<![\^_]\{-)(?<![A-Za-z]-)(?<!sqrt\{)(?<!√)(?<!\\\\\[)"
     r"(?P<sign>(?<![\w)\]}%.])(?<![\d)%] )-|(?<==)-\s|(?<== )-\s)?(?:\\?[$€£¥₹]\s?)?(?P<inner_sign>-)?"
     rf"(?:(?:(?P<whole>\d{{1,3}})(?:\s+|(?=[\\{_VULGAR}])))?{_FRACTION}|(?P<digits>{_DIGITS})(?:{_POWER_OF_TEN}|{_POWER})?)"
@@ -281,7 +281,7 @@ _DATE = re.compile(
 )
 _SENTENCE = re.compile(r"(?:[^.!?。！？\n]|[.!?](?!\s|$))+[.!?。！？]*")
 _CUT_SHORT = re.compile(
-    r"(?:[=+×÷*/^<>(\[{,\\≈·-]|\\(?:times|div|cdot|frac|approx)|\b(?:and|or|the|a|of|is|are|by|plus|minus|equals|to|so"
+    r"(?:[=+×÷*/^<(\[{,\\≈·-]|\\(?:times|div|cdot|frac|approx)|\b(?:and|or|the|a|of|is|are|by|plus|minus|equals|to|so"
     r"|with))\s*$",
     re.IGNORECASE,
 )
@@ -321,8 +321,8 @@ def _statement(plain: str, cue: re.Match[str]) -> tuple[int, int] | None:
     start = lead.end() if lead else start
     if start >= len(plain) or plain[start:] in ("$", "\\", "-"):
         return None
-    sentence = _SENTENCE.match(plain, start)
-    end = min(sentence.end(), start + _STATEMENT) if sentence else start
+    sentence = _SENTENCE.match(plain, start, start + _STATEMENT)
+    end = sentence.end() if sentence else start
     if _REASONING.match(plain, start):
         return start, start
     aside = _ASIDE.search(plain, start, end)

@@ -263,7 +263,7 @@ class Lane:
 
     def _failed(self, job: Job, reply: Reply, kind: ErrorKind, retry_after: float | None, sent_at: float, now: float) -> None:
         """Try again later, if that may help."""
-        self.concurrency.failed(kind, sent_at, now, self.in_flight + 1)
+        self.concurrency.failed(kind, sent_at, now, max(self.in_flight + 1, self.limit))
         self.circuit.failed(kind, reply.detail, sent_at, now)
         self._pause(kind, reply.detail, retry_after, now)
         job.last = reply

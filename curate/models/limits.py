@@ -172,7 +172,7 @@ class Concurrency:
             self._end_round(now)
 
     def failed(self, kind: ErrorKind, sent_at: float, now: float, in_flight: int) -> None:
-        """A try failed; in_flight counts it. Only 429 and timeouts say that it is too much."""
+        """A try failed, of so many that were or might have been in flight. Only 429 and timeouts say that it is too much."""
         if kind not in ("rate_limit", "timeout"):
             return
         if sent_at >= self._lowered_at:

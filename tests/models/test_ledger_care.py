@@ -1,7 +1,9 @@
 """What was spent; merging, exporting and checking a ledger; the command that does it."""
 
 import json
+import random
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +87,7 @@ def test_spend_counts_what_is_being_written_and_a_copied_segment_once(tmp_path: 
 
 def test_a_summary_goes_on_where_it_ended(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    long = "".join(chr(32 + number * number % 9973) for number in range(600_000))
-    keep(ledger, ask("a"), said(long, cost_usd=1.0))
+    keep(ledger, ask("a"), said(random.Random(1).randbytes(1_500_000).hex(), cost_usd=1.0))
     assert [row.cost_usd for row in ledger.spent()] == [1.0]
     (kept,) = tmp_path.glob("*.sum")
     told = json.loads(kept.read_text())
@@ -152,8 +153,6 @@ def test_nothing_is_merged_from_a_newer_format(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parent / "ledger_format_1.seg", tmp_path / "b" / "z.seg")
     newer = bytearray((tmp_path / "b" / "z.seg").read_bytes())
     newer[8] = 2
-    import zlib
-
     newer[12:16] = zlib.crc32(b"\x02" + newer[16:32]).to_bytes(4, "little")
     (tmp_path / "b" / "z.seg").write_bytes(newer)
     with pytest.raises(StoreError, match="format 2 .* update curate"):
@@ -243,8 +242,14 @@ def test_the_command_tells_spend_to_programs(app: typer.Typer, store: Path) -> N
     told = json.loads(call(app, "--store", store, "--json", "--by", "step"))
     assert told["by"] == "step" and len(told["all"]) == 3
     assert told["rows"][0] == {
-        **{"step": "generate", "calls": 3, "answered": 2, "errors": {"timeout": 1}, "prompt_tokens": 200},
-        **{"response_tokens": 20, "cost_usd": 1.25, "seconds": 4.0},
+        "step": "generate",
+        "calls": 3,
+        "answered": 2,
+        "errors": {"timeout": 1},
+        "prompt_tokens": 200,
+        "response_tokens": 20,
+        "cost_usd": 1.25,
+        "seconds": 4.0,
     }
 
 
