@@ -3,6 +3,7 @@
 from curate.filter.consistency import Consistency
 from curate.filter.exact_duplicate import ExactDuplicate
 from curate.filter.margin import Margin
+from curate.filter.threshold import Threshold
 from curate.generate.generate import Generate
 from curate.generate.perturb import Perturb
 from curate.generate.rewrite import Rewrite
@@ -14,6 +15,7 @@ from curate.score.aggregate import Aggregate
 from curate.score.attach import Attach
 from curate.score.features import Features
 from curate.score.judge import Judge
+from curate.score.prefer import Prefer
 from curate.score.verify import Verify
 from curate.score.vote import Vote
 
@@ -26,9 +28,11 @@ OPERATORS: dict[str, type[Operator]] = {
     "features": Features,
     "verify": Verify,
     "judge": Judge,
+    "threshold": Threshold,
     "aggregate": Aggregate,
     "pair": Pair,
     "vote": Vote,
+    "prefer": Prefer,
     "margin": Margin,
     "consistency": Consistency,
     "goal": Goal,

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from curate import __version__
-from curate.cli import exporting, inspect, work
+from curate.cli import exporting, inspect, ledger, work
 from curate.errors import CurateError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def options(
 work.add_to(app)
 inspect.add_to(app)
 exporting.add_to(app)
+ledger.add_to(app)
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ _NUMBER = re.compile(
     # not the 2 of m^2, x_2 or H2O, the 4 of GPT-4, the end of a date, a clock time or a version, the 3 of a root
     r"(?:(?<![A-Za-z\u00c0-\u024f\u0370-\u03ff\d^])(?<![A-Za-z0-9)}\]]_)|(?<=\bRs)|(?<=USD)|(?<=EUR))(?<![^#]#)(?<!\d[.,:/])(?<![\^_][{(-])"
     r"(?<![\^_]\{-)(?<![A-Za-z]-)(?<!sqrt\{)(?<!√)(?<!\\\\\[)"
-    r"(?P<sign>(?<![\w)\]}%.])(?<![\d)%] )-|(?<==)-\s|(?<== )-\s)?(?:\\?[$€£¥₹]\s?)?(?P<inner_sign>-)?"
+    r"(?P<sign>(?<![\w)\]}%.])(?<![\d)%] )-|(?<==)-\s|(?<== )-\s)?(?:\\?[$€£¥₹]\s?(?P<inner_sign>-)?)?"
     rf"(?:(?:(?P<whole>\d{{1,3}})(?:\s+|(?=[\\{_VULGAR}])))?{_FRACTION}|(?P<digits>{_DIGITS})(?:{_POWER_OF_TEN}|{_POWER})?)"
     r"(?!\d|[.,]\d|:\d|/\d|-[a-z]{2}|(?:st|nd|rd|th)\b|[xyzn]\b|\s*(?:\\sqrt|\\pi|\\log|\\ln|√|π))"
     r"(?P<percent>\s?(?:\\?%|per ?cent\b))?(?P<scale>\s?(?:thousand|million|billion|trillion)\b)?"
@@ -164,7 +164,7 @@ def read_number(text: str) -> Number | None:
     cues = list(_CUE.finditer(plain))
     if not cues:
         return _last_number(plain, 0)
-    for cue in reversed(cues):
+    for cue in cues[: -_CONCLUSIONS - 1 : -1]:
         statement = _statement(plain, cue)
         found = _stated(plain, *statement, cue=_cue_name(cue)) if statement else []
         if found:
@@ -287,8 +287,8 @@ _CUT_SHORT = re.compile(
 )
 _BESIDE_THE_POINT = re.compile(r"[?？]\s*$|\bconfiden(?:t|ce)\b|\blet me know\b", re.IGNORECASE)
 _SOLUTIONS = re.compile(r"=[^=\n]{1,20}(?:\bor\b|\band\b|,)\s*[A-Za-z]\w?\s*=")  # x = 2 or x = 3
-_STATEMENT = 500
-"""Characters of a statement that are read, so that a text without full stops takes no longer than another."""
+_STATEMENT, _CONCLUSIONS = 500, 50
+"""Characters of a statement, and statements from the end, that are read, so that no text takes longer than its length."""
 
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
 _EQUALS = re.compile(r"=|≈|\\approx|\bequals\b|\bround(?:s|ed|ing)? (?:up |down |off )?to\b", re.IGNORECASE)

@@ -398,6 +398,7 @@ class Caller:
         self._batches: set[Batch] = set()
         self._problem: BaseException | None = None
         self._lanes: dict[str, Lane] = {}
+        self._told_to_stop = False
         self._stops = 0
         self._ended = threading.Event()
 
@@ -592,6 +593,7 @@ class Caller:
 
         Returns at once and may be called from a signal handler; those who ask are told by Stopped.
         """
+        self._told_to_stop = True
         with contextlib.suppress(RuntimeError):  # closed before
             self.loop.call_soon_threadsafe(self._stop, grace)
 
@@ -621,7 +623,8 @@ class Caller:
             self.loop.run_until_complete(self._close_lanes())
         else:
             try:
-                self.stop(grace)
+                if not self._told_to_stop:  # a second call would wait no longer
+                    self.stop(grace)
                 self._ended.wait(grace + 1)
             finally:  # a second Ctrl-C waits no longer
                 self.stop(0)

@@ -33,6 +33,31 @@ class Growing:
     size: int = 0
 
 
+class Syncer(threading.Thread):
+    """Calls `sync` within a second of being wanted."""
+
+    def __init__(self, sync: Callable[[], None]) -> None:
+        super().__init__(name="curate-ledger", daemon=True)
+        self.process = os.getpid()
+        self.wanted = threading.Event()
+        self._sync = sync
+        self._closing = threading.Event()
+
+    def run(self) -> None:
+        """Until `end`."""
+        while not self._closing.is_set():
+            self.wanted.wait()
+            self._closing.wait(SYNC_SECONDS)
+            self.wanted.clear()
+            self._sync()
+
+    def end(self) -> None:
+        """Sync once more and stop."""
+        self._closing.set()
+        self.wanted.set()
+        self.join()
+
+
 class Writing:
     """The segments that this process writes, one after the other. Safe to use from several threads.
 
@@ -62,9 +87,7 @@ class Writing:
         self._problem: OSError | None = None
         self._syncing = threading.Lock()
         """Held by whoever waits for the disk or closes a file."""
-        self._wanted = threading.Event()
-        self._thread: tuple[int, threading.Thread] | None = None
-        self._closing = threading.Event()
+        self._syncer: Syncer | None = None
 
     def append(self, key: bytes, payload: bytes, flags: int) -> None:
         """Write one record. When this returns, the end of this process can do it no harm; a second later, that of the machine."""
@@ -142,22 +165,16 @@ class Writing:
 
     def _keep_syncing(self) -> None:
         """See to it that somebody syncs within a second."""
-        if self._thread is None or self._thread[0] != os.getpid():
-            self._closing.clear()
-            thread = threading.Thread(target=self._sync_each_second, name="curate-ledger", daemon=True)
-            self._thread = (os.getpid(), thread)
-            thread.start()
-        self._wanted.set()
+        if self._syncer is None or self._syncer.process != os.getpid():
+            self._syncer = Syncer(self._sync_or_tell)
+            self._syncer.start()
+        self._syncer.wanted.set()
 
-    def _sync_each_second(self) -> None:
-        while not self._closing.is_set():
-            self._wanted.wait()
-            self._closing.wait(SYNC_SECONDS)
-            self._wanted.clear()
-            try:
-                self.sync()
-            except OSError as error:
-                self._problem = error
+    def _sync_or_tell(self) -> None:
+        try:
+            self.sync()
+        except OSError as error:
+            self._problem = error  # the next who appends is told
 
     def sync(self) -> None:
         """Wait until all that was appended is on the disk; seal what is full. Raises OSError."""
@@ -181,11 +198,9 @@ class Writing:
     def close(self) -> None:
         """Seal what was written. A record that comes later begins a new segment."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            self._closing.set()
-            self._wanted.set()
-        if thread is not None and thread[0] == os.getpid():
-            thread[1].join()
+            syncer, self._syncer = self._syncer, None
+        if syncer is not None and syncer.process == os.getpid():
+            syncer.end()
         with self._lock:
             if self._growing is not None:
                 self._full.append(self._growing)

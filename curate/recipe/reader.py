@@ -342,8 +342,19 @@ class _Reading:
 
     def settled(self, operator: Operator) -> Operator:
         """The operator with its paths taken from the recipe's folder."""
-        paths = {key: self.base / value for key, value in operator if isinstance(value, Path)}
-        return operator.model_copy(update=paths) if paths else operator
+        paths = {key: self._from_base(value) for key, value in operator}
+        changed = {key: value for key, value in paths.items() if value is not getattr(operator, key)}
+        return operator.model_copy(update=changed) if changed else operator
+
+    def _from_base(self, value: Any) -> Any:
+        """The value with every path in it taken from the recipe's folder; the very value where there is none."""
+        if isinstance(value, Path):
+            return self.base / value
+        if isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
+            return tuple(self._from_base(item) for item in value)
+        if isinstance(value, dict) and any(isinstance(item, Path | tuple) for item in value.values()):
+            return {key: self._from_base(item) for key, item in value.items()}
+        return value
 
     def replaces(self, operator: Operator | None, given: dict[str, Any], about: str, place: Place) -> bool:
         """Whether the step may write a value that another one has written."""

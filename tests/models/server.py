@@ -55,7 +55,8 @@ REASONS = {
 FAULTS = (
     *("429", "429_seconds", "429_date", "429_ms", "500", "502", "503", "503_seconds", "hang", "cut", "reset", "refuse_bytes"),
     *("half_json", "wrong_json", "not_an_object", "nan", "surrogate", "empty_choices", "null_content", "slow", "huge", "gzip"),
-    *("chunked", "chunked_cut", "content_filter", "refusal", "context_length", "401", "401_echo", "redirect", "error_200"),
+    *("chunked", "chunked_cut", "content_filter", "refusal", "context_length", "401", "401_echo", "500_echo", "redirect"),
+    "error_200",
 )
 WRONG = b'{"object":"chat.completion","choices":{"0":"yes"},"data":"none","usage":[]}'
 
@@ -211,6 +212,8 @@ def faulty(fault: str, plan: Json, good: Callable[[], bytes], headers: dict[str,
                 f"Incorrect API key provided: {json.dumps(headers)}. Bearer {headers.get('authorization')}",
                 "invalid_api_key",
             )
+        case "500_echo":
+            return error(500, f"Failed while handling {json.dumps(headers)}, Authorization: {headers.get('authorization')}")
         case "context_length":
             return error(400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded")
         case "redirect":

@@ -255,6 +255,22 @@ def test_many_threads_share_a_ledger(tmp_path: Path) -> None:
     assert numbers(Ledger(tmp_path), 400) == list(range(400))
 
 
+def test_closing_while_others_record_loses_nothing_and_ends(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+
+    def work(first: int) -> None:
+        for number in range(first, first + 30):
+            keep(ledger, ask(str(number)), said(f"answer {number}"))
+            if number % 10 == 5:
+                ledger.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(0, 120, 30)))
+    ledger.close()
+    assert numbers(ledger, 120) == numbers(Ledger(tmp_path), 120) == list(range(120))
+    assert len(segments_in(tmp_path)) == len(list(tmp_path.glob("*.idx"))) > 1, "each segment is sealed"
+
+
 def test_a_forked_child_writes_a_file_of_its_own(tmp_path: Path) -> None:
     code = """
 import os, sys
