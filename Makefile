@@ -40,6 +40,8 @@ check: $(TEST_VENV)/ready  ## ruff and mypy --strict
 
 bench: $(TEST_VENV)/ready  ## measure speed and memory; prints ratios side by side
 	$(TEST_VENV)/bin/python -m tests.benchmarks.scale
+	$(TEST_VENV)/bin/python -m tests.benchmarks.transport
+	$(TEST_VENV)/bin/python -m tests.benchmarks.orchestration
 
 clean:  ## remove environments and everything built
 	rm -rf $(VENV) $(TEST_VENV) build dist

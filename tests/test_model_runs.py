@@ -246,7 +246,7 @@ def wait_for_or_end(server: ModelServer, count: int, process: "subprocess.Popen[
 
 @pytest.mark.slow
 def test_only_what_a_change_touches_is_asked(server: ModelServer, tmp_path: Path) -> None:
-    project = Project(tmp_path, server.base_url, generate=", n: 4, max_tokens: 20", steps=CHAIN)
+    project = Project(tmp_path, server.base_url, generate=", n: 4, max_tokens: 8", steps=CHAIN)
 
     def asked_by(*words: object) -> list[Mapping[str, Any]]:
         server.reset()
@@ -340,6 +340,49 @@ def test_ctrl_c_lets_answers_come_in_and_asks_nothing_twice(server: ModelServer,
     log = asked(server)
     assert len(log) == 2 * PROMPTS and all(map(answered, log))
     assert len(set(questions_in(log))) == len(log)
+
+
+# -- the ledger's command
+
+
+@pytest.mark.slow
+def test_the_ledger_tells_exports_and_merges(server: ModelServer, tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    here, there = (
+        Project(tmp_path / name, server.base_url, steps=CHAIN, generate=", n: 2", more=", usd_per_mtok: {in: 1, out: 2}")
+        for name in ("here", "there")
+    )
+    here.run()
+    log = asked(server)
+    store = ("--store", here.store)
+
+    def spent(by: str) -> dict[str, dict[str, Any]]:
+        told = json.loads(here.curate("ledger", "--by", by, "--json", *store))
+        assert told["by"] == by and sum(row["calls"] for row in told["all"]) == len(log)
+        return {row[by]: row for row in told["rows"]}
+
+    assert {model: row["answered"] for model, row in spent("model").items()} == {"m": len(log)}
+    assert {step: row["answered"] for step, row in spent("step").items()} == {"generate": 2 * PROMPTS, "judge": 2 * PROMPTS}
+    (day,) = spent("day")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", day)
+    (row,) = spent("model").values()
+    assert row["cost_usd"] == pytest.approx((row["prompt_tokens"] + 2 * row["response_tokens"]) / 1e6) and row["cost_usd"] > 0
+    shown = here.curate("ledger", "--by", "step", *store)
+    assert f"{row['cost_usd']:,.4f}" in shown and "generate" in shown and "judge" in shown
+
+    out = tmp_path / "all.jsonl"
+    assert f"wrote {len(log):,} records" in here.curate("ledger", "--export", out, *store)
+    records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert len(records) == len(log) and all(record["reply"]["text"] for record in records)
+    assert f"{len(log):,} of them answers" in here.curate("ledger", "--check", *store)
+    here.curate("ledger", "--check", "--export", out, *store, code=2)
+
+    assert "copied" in there.curate("ledger", "--merge", here.store, "--store", there.store)
+    assert "were here already" in there.curate("ledger", "--merge", here.store, "--store", there.store)
+    there.run()
+    assert len(asked(server)) == len(log), "an answer that was merged was asked for"
+    assert files_of(there.version()) == files_of(here.version())
 
 
 # -- secrets

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,9 @@ from curate.packaged import find_recipe, samples_folder
 from curate.store.versions import Version, Versions, read_version
 
 MARKER = ".curate-demo"
+KILLS = 3
+CALLS = 608
+"""What the recipe of pretended models asks: two answers to each of 152 prompts, and a mark for each answer."""
 
 
 class Judged(NamedTuple):
@@ -33,7 +38,7 @@ def play(folder: Path) -> None:
     _say(
         "The data: 806 answers by five pretended writers to 152 prompts, written for this project. Each answer came with a "
         "rating from 1 to 10; 12 % of the ratings are planted wrong, and 40 answers are near-repeats of another. "
-        "No model is called and nothing is downloaded: maths, choices, patterns and JSON are verified by reading the answers."
+        "Nothing is downloaded, no real model is called: maths, choices, patterns and JSON are verified by reading the answers."
     )
     _type("Run the recipe: a version comes out.", "run", recipe, "--store", store)
     version = Versions(store).find("demo")
@@ -54,10 +59,39 @@ def play(folder: Path) -> None:
         *("run", recipe, "--set", "margin.min=5", "--store", store),
     )
     _type("What did that change?", "diff", "demo@v1", "demo@v2", "--store", store)
+    _kill_and_resume(store)
     page = folder / "report.html"
     _type("All of it on one page.", "report", "demo@v2", "--out", page, "--store", store)
     _say(f"That took {time.perf_counter() - began:.1f} s. Open {page.absolute()} in a browser.")
     _say("Your own file next:   curate init --data FILE   writes a recipe for it;   curate run curate.yaml   runs it.")
+
+
+def _kill_and_resume(store: Path) -> None:
+    """Kill a run that asks models at three moments, finish it, and count what was asked twice."""
+    from curate.models.ledger import Ledger
+
+    words = ["run", "fake-pipeline", "--store", str(store)]
+    _say(
+        "Models next. Two pretended writers answer each of the 152 prompts and a pretended judge marks the answers: "
+        f"{CALLS} calls that cost nothing, but take their time. The run is killed {KILLS} times (kill -9) and given again."
+    )
+    killed, step = 0, CALLS // (KILLS + 1)
+    with Ledger(store / "ledger") as ledger:
+        for number in range(1, KILLS + 1):
+            with subprocess.Popen(
+                [sys.executable, "-m", "curate.cli.main", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as process:
+                while process.poll() is None and len(ledger) < number * step:
+                    time.sleep(0.02)
+                    ledger.refresh()
+                process.kill()
+            ledger.refresh()
+            killed += process.returncode < 0
+            typer.echo(f"$ curate {' '.join(words)}    # killed with {len(ledger)} answers in the ledger")
+        _type("The same command once more, to the end.", *words)
+        ledger.refresh()
+        paid, kept = sum(row.answered for row in ledger.spent()), len(ledger)
+    _say(f"Killed {killed} times, {kept} calls answered; answered calls that were asked again: {paid - kept}.")
 
 
 def _make_anew(folder: Path) -> None:

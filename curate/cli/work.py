@@ -36,7 +36,7 @@ def demo(
 ) -> None:
     """Curate the sample data from start to end, explaining it.
 
-    No model is called and nothing is downloaded; it takes seconds.
+    Nothing is downloaded and no real model is called; it takes seconds.
     """
     from curate.cli.demo import play
 

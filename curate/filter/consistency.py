@@ -11,7 +11,7 @@ from curate.maths.series import at_least, one_series, series_field
 from curate.operator import Cut, ShardOperator
 from curate.tables import Grain
 
-REASONS = pa.array(["disagreement", "too_few_raters"])
+REASONS = pa.array(["disagreement", "too_few_raters", "order_flip"])
 
 
 class Consistency(ShardOperator):
@@ -24,13 +24,19 @@ class Consistency(ShardOperator):
     - sign: dropped if any rater prefers the rejected side (SCIR, COIG-P).
     - k_of_n: dropped if fewer than `k` raters prefer the chosen side.
     - share: dropped if `agreement` is below `min_agreement`.
+    - order: dropped if any voter's verdict changes with the order in which the sides are shown, whichever it prefers.
+
+    Voters also leave evidence `order_flip`: the share of them, among those with a verdict in both orders, whose verdict
+    changes with the order (for one side, for the other, a tie); null where nobody saw both.
     """
+
+    version: ClassVar[int] = 2
 
     takes: ClassVar[tuple[Grain, ...]] = ("pairs",)
 
     raters: list[str] = Field(default=[], description="Raters of the two sides, as rater or rater:aspect.")
     voters: list[str] = Field(default=[], description="Raters of the pair (votes), as rater or rater:aspect.")
-    how: Literal["sign", "k_of_n", "share"] = Field(default="sign", description="What counts as consistent.")
+    how: Literal["sign", "k_of_n", "share", "order"] = Field(default="sign", description="What counts as consistent.")
     k: int | None = Field(default=None, ge=1, description="k_of_n: how many must prefer the chosen side.")
     min_agreement: float | None = Field(default=None, ge=0, le=1, description="share: the smallest agreement to keep.")
     min_raters: int = Field(default=0, ge=0, description="Drop pairs on which fewer raters spoke.")
@@ -44,6 +50,8 @@ class Consistency(ShardOperator):
             raise ValueError(f"k belongs to how: k_of_n and to nothing else, got how: {self.how}, k: {self.k}")
         if (self.how == "share") != (self.min_agreement is not None):
             raise ValueError(f"min_agreement belongs to how: share and to nothing else, got how: {self.how}")
+        if self.how == "order" and (self.raters or not self.voters):
+            raise ValueError("how: order is about voters, which see a pair in two orders; leave `raters` out")
         needed = max(self.k or 0, self.min_raters)
         if needed > asked:
             raise ValueError(f"{needed} raters are needed but {asked} named: every pair would be dropped")
@@ -55,11 +63,12 @@ class Consistency(ShardOperator):
         return sides | {series_field(by, "votes") for by in self.voters}
 
     def writes(self, grain: Grain) -> set[str]:
-        """The two measures, and flags."""
-        return {f"evidence.{self.name}.agreement", f"evidence.{self.name}.agreeing", "flags"}
+        """The measures, and flags."""
+        measures = ["agreement", "agreeing", *(["order_flip"] if self.voters else [])]
+        return {f"evidence.{self.name}.{measure}" for measure in measures} | {"flags"}
 
     def cut(self) -> Cut | None:
-        """The threshold of `share` or `k_of_n`; `sign` has none."""
+        """The threshold of `share` or `k_of_n`; `sign` and `order` have none."""
         if self.min_agreement is not None:
             return Cut("agreement", ">=", self.min_agreement, "min_agreement")
         return None if self.k is None else Cut("agreeing", ">=", self.k, "k")
@@ -69,13 +78,17 @@ class Consistency(ShardOperator):
         leanings_NR = np.stack([_margin(table, by) for by in self.raters] + [_vote(table, by) for by in self.voters], axis=1)
         spoke, agreeing = (~np.isnan(leanings_NR)).sum(axis=1), (leanings_NR > 0).sum(axis=1)
         agreement = agreement_share(leanings_NR)
-        contradicted = self._contradicted(leanings_NR, agreeing, agreement)
+        flips = flip_share(*(orders_of(table, self.voters, order) for order in ("p_chosen", "p_swapped")))
+        contradicted = flips > 0 if self.how == "order" else self._contradicted(leanings_NR, agreeing, agreement)
         too_few = spoke < max(self.k or 0, self.min_raters)
-        reasons = REASONS.take(pa.array(too_few.astype(np.int8)))
+        reasons = REASONS.take(pa.array(np.where(too_few, 1, 2 if self.how == "order" else 0)))
         evidence = tables.add_evidence(table, agreement, self.name, "agreement")
-        evidence = tables.append(evidence, _counts(agreeing, self.name))
+        evidence = tables.append(evidence, _measure(agreeing, self.name, "agreeing"))
+        if self.voters:
+            evidence = tables.append(evidence, _measure(flips, self.name, "order_flip"))
+        value = flips if self.how == "order" else agreement
         return pa.table(
-            {"evidence": evidence, "flags": tables.add_flags(table, contradicted | too_few, self.name, reasons, value=agreement)}
+            {"evidence": evidence, "flags": tables.add_flags(table, contradicted | too_few, self.name, reasons, value=value)}
         )
 
     def _contradicted(self, leanings_NR: np.ndarray, agreeing: np.ndarray, agreement: np.ndarray) -> np.ndarray:
@@ -110,5 +123,20 @@ def _vote(table: pa.Table, by: str) -> np.ndarray:
     return leaning
 
 
-def _counts(agreeing: np.ndarray, by: str) -> pa.StructArray:
-    return tables.structs(tables.EVIDENCE, len(agreeing), by=by, name="agreeing", value=agreeing.astype(np.float32))
+def orders_of(table: pa.Table, voters: list[str], order: str) -> np.ndarray:
+    """Each voter's verdict in one order, (N, R) float32; NaN without one."""
+    series = [one_series(table, by, "votes", order) for by in voters]
+    return np.stack(series, axis=1) if series else np.zeros((table.num_rows, 0), dtype=np.float32)
+
+
+def flip_share(shown_NR: np.ndarray, swapped_NR: np.ndarray) -> np.ndarray:
+    """Share of voters whose verdict changes with the order, (N,) float32; NaN where none saw both orders."""
+    both = ~np.isnan(shown_NR) & ~np.isnan(swapped_NR)
+    flipped = both & (np.sign(shown_NR - np.float32(0.5)) != np.sign(swapped_NR - np.float32(0.5)))
+    seen = both.sum(axis=1)
+    share: np.ndarray = np.divide(flipped.sum(axis=1), seen, out=np.full(len(seen), np.nan), where=seen > 0).astype(np.float32)
+    return share
+
+
+def _measure(values: np.ndarray, by: str, name: str) -> pa.StructArray:
+    return tables.structs(tables.EVIDENCE, len(values), by=by, name=name, value=values.astype(np.float32))

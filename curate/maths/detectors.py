@@ -38,7 +38,7 @@ LANGUAGES = tuple(_CODES.split())
 """What `language` may answer: languages that models write and are asked in. Rare ones cost short texts their certainty."""
 
 _SPACELESS = r"\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_SPACELESS}]|(?:(?![{_SPACELESS}])[^\W_])(?:(?![{_SPACELESS}])[\w\u0300-\u036f]|['’\-](?=[^\W_]))*")
+_WORD = re.compile(rf"[{_SPACELESS}]|(?:(?![{_SPACELESS}])[^\W_])(?:(?![{_SPACELESS}])\w|['’\-](?=[^\W_]))*")
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
 
@@ -54,7 +54,12 @@ def words(text: str) -> int:
 
     Thai, Lao, Khmer and Burmese have no spaces either: there a run of letters counts once, so compare `characters`.
     """
-    return sum(1 for _ in _WORD.finditer(text))
+    return sum(1 for _ in _WORD.finditer(_unmarked(text)))
+
+
+def _unmarked(text: str) -> str:
+    """The text without vowel signs, accents set apart and joiners, none of which ends a word."""
+    return text if text.isascii() else "".join(c for c in text if unicodedata.category(c) not in ("Mn", "Mc", "Me", "Cf"))
 
 
 # ---- refusal -------------------------------------------------------------------------------------------------------
@@ -411,7 +416,9 @@ def _ends_midway(body: str) -> bool:
     if _FENCE.match(body.rsplit("\n", 1)[-1]):
         return False
     lines = [line for line in body.split("\n") if line.strip()]
-    last = lines[-1].strip()
+    last = _unmarked(lines[-1]).strip()
+    if not last:
+        return False
     if _BARE_MARKER.fullmatch(last) or (re.match(r"#{1,6} ", last) and len(lines) > 1):
         return True
     if last[-1] in _OPENERS and not re.search(r"[\w)}\]]\s*;$", last):  # a semicolon ends a line of code
@@ -635,7 +642,7 @@ def repetition(text: str) -> float:
 
 
 def _tokens(text: str) -> Iterator[str]:
-    for match in _TOKEN.finditer(text.lower()):
+    for match in _TOKEN.finditer(_unmarked(text.lower())):
         token = match.group()
         if len(token) > _LONG_WORD:
             yield from token

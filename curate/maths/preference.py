@@ -42,10 +42,10 @@ def mean_win(probability_GKK: np.ndarray, itself: bool) -> np.ndarray:
     """
     size = probability_GKK.shape[-1]
     total: np.ndarray = probability_GKK.sum(axis=-1)
-    if itself:
-        return total / size
-    others: np.ndarray = (total - 0.5) / (size - 1) if size > 1 else np.full_like(total, np.nan)
-    return others
+    if size == 1 and not itself:
+        return np.full_like(total, np.nan)
+    mean: np.ndarray = total / size if itself else (total - 0.5) / (size - 1)
+    return mean
 
 
 def win_probabilities(groups_N: np.ndarray, scores_N: np.ndarray, itself: bool) -> np.ndarray:

@@ -53,23 +53,11 @@ class BatchLane(Lane):
     def _gathered(self) -> None:
         self._gathering = False
         jobs = []
-        while (job := self._affordable()) is not None:
-            self._sent(job, self.caller.clock())
-            jobs.append(job)
+        while self._queue and self._affordable(self._queue[0]):
+            jobs.append(self._queue.popleft())
+            self._sent(jobs[-1:], self.caller.clock())
         if jobs:
             self.start(self._submit(jobs))
-
-    def _affordable(self) -> Job | None:
-        """The next request, if the budget has room for it."""
-        if not self._queue:
-            return None
-        job = self._queue[0]
-        if self._counts_characters:
-            self._estimate(job)
-        room = self.caller.budget.room(job.cost)
-        if room == "no":
-            self.caller.spend_no_more()
-        return self._queue.popleft() if room == "yes" and self._queue else None
 
     async def _submit(self, jobs: Sequence[Job]) -> None:
         """A batch from beginning to end: submitted, waited for, every reply recorded, and only then forgotten."""
@@ -78,7 +66,7 @@ class BatchLane(Lane):
             now = self.caller.clock()
             for job, reply in zip(jobs, delivered.replies, strict=True):
                 self.in_flight -= 1
-                self._account(job, reply, now)
+                self._account((job,), (reply,), now)
                 self._end(job, reply)
             if self.caller.ledger is not None and delivered.names:
                 await asyncio.to_thread(self.caller.ledger.sync)

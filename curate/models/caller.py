@@ -30,6 +30,8 @@ GRACE_SECONDS = 30.0
 """How long calls in flight may take to finish once the run was stopped: they are paid for."""
 YIELD_SECONDS = 0.0005
 """A back end that answers sooner may not have given way to the others."""
+MOST_SAMPLES = 128
+"""Samples of one call: what providers allow."""
 APART_SECONDS = 0.1
 """Requests that were told to wait equally long do not come back in one moment."""
 PROBE_PAUSES: Mapping[ErrorKind, float] = {"rate_limit": 60.0}
@@ -126,7 +128,9 @@ class Lane:
         self._queue: deque[Job] = deque()
         self._sleeping: dict[Job, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._paused_until = 0.0
+        self._paused_until = self._resting_until = 0.0
+        """As the server said, and of our own accord while it answers nobody."""
+        self._many = bool(getattr(backend, "native_n", False))
         self._alarm: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -160,8 +164,8 @@ class Lane:
 
     def pump(self) -> None:
         """Send what may be sent."""
-        while (job := self._next()) is not None:
-            self.start(self._work(job))
+        while (jobs := self._next()) is not None:
+            self.start(self._work(jobs))
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in the event loop; `cancel` ends it."""
@@ -169,26 +173,37 @@ class Lane:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _next(self) -> Job | None:
-        """The next request, if it may go out now; otherwise whatever holds it back will pump again."""
+    def _next(self) -> "list[Job] | None":
+        """What goes out in the next call, if one may; otherwise whatever holds it back will pump again.
+
+        It is one request, or the samples of one where the back end asks for several at once.
+        """
         if not self._queue or self.in_flight >= self.limit:
             return None
         now = self.caller.clock()
-        wait = max(self._paused_until - now, self._requests_pace.wait(now), self._tokens_pace.wait(now))
+        held = max(self._paused_until, self._resting_until) - now
+        wait = max(held, self._requests_pace.wait(now), self._tokens_pace.wait(now))
         if wait > 0:
             self._wake_in(wait)
             return None
-        job = self._queue[0]
+        if not self._affordable(self._queue[0]):
+            return None
+        jobs = [self._queue.popleft()]
+        while self._many and self._queue and alike(jobs[0].request, self._queue[0].request):
+            if len(jobs) >= MOST_SAMPLES or not self._affordable(self._queue[0], sum(job.cost for job in jobs)):
+                break
+            jobs.append(self._queue.popleft())
+        self._sent(jobs, now)
+        return jobs
+
+    def _affordable(self, job: Job, besides: float = 0.0) -> bool:
+        """Whether the budget has room for a request; where it has none for good, everything that waits ends."""
         if self._counts_characters:
             self._estimate(job)
-        room = self.caller.budget.room(job.cost)
-        if room != "yes":
-            if room == "no":
-                self.caller.spend_no_more()
-            return None
-        self._queue.popleft()
-        self._sent(job, now)
-        return job
+        room = self.caller.budget.room(job.cost + besides)
+        if room == "no" and not besides:
+            self.caller.spend_no_more()
+        return room == "yes"
 
     def _estimate(self, job: Job) -> None:
         """What the next try of a request needs, from its characters."""
@@ -197,17 +212,19 @@ class Lane:
         job.tokens = self.usage.prompt_tokens(job.characters) + self.usage.response_tokens(limit)
         job.cost = self.usage.cost(job.characters, limit)
 
-    def _sent(self, job: Job, now: float) -> None:
+    def _sent(self, jobs: Sequence[Job], now: float) -> None:
+        """Account for one call."""
         self.in_flight += 1
         self.meter.calls += 1
-        if job.tries:
-            self.meter.retries += 1
-        else:
-            job.began = now
-        job.tries += 1
+        for job in jobs:
+            if job.tries:
+                self.meter.retries += 1
+            else:
+                job.began = now
+            job.tries += 1
         self._requests_pace.take(1, now)
-        self._tokens_pace.take(job.tokens, now)
-        self.caller.budget.sent(job.cost)
+        self._tokens_pace.take(sum(job.tokens for job in jobs), now)
+        self.caller.budget.sent(sum(job.cost for job in jobs))
 
     def _wake_in(self, seconds: float) -> None:
         if self._alarm is None:
@@ -219,47 +236,57 @@ class Lane:
 
     # -- coming back
 
-    async def _work(self, job: Job | None) -> None:
-        """Send one request after the other, as long as there is room."""
+    async def _work(self, jobs: list[Job] | None) -> None:
+        """Send one call after the other, as long as there is room."""
         try:
-            while job is not None:
+            while jobs is not None:
                 sent_at = self.caller.clock()
                 try:
-                    attempt = await self.backend.send(job.request)
+                    attempts = await self._send(jobs)
                 finally:
                     self.in_flight -= 1
                 now = self.caller.clock()
-                self._came_back(job, attempt, sent_at, now)
+                self._account(jobs, [attempt.reply for attempt in attempts], now)
+                for job, attempt in zip(jobs, attempts, strict=True):
+                    self._came_back(job, attempt, sent_at, now)
+                self.caller.settled()
                 if now - sent_at < YIELD_SECONDS:
                     await asyncio.sleep(0)
-                job = self._next()
+                jobs = self._next()
                 self.pump()
         except Exception as problem:  # what a server does is in the reply: this is the program's or the disk's
             self.caller.break_down(problem)
 
+    async def _send(self, jobs: Sequence[Job]) -> Sequence[Attempt]:
+        if len(jobs) == 1:
+            return (await self.backend.send(jobs[0].request),)
+        many: Sequence[Attempt] = await self.backend.send_many(jobs[0].request, len(jobs))  # type: ignore[attr-defined]
+        return many
+
     def _came_back(self, job: Job, attempt: Attempt, sent_at: float, now: float) -> None:
         reply = attempt.reply
-        self._account(job, reply, now)
         if reply.error is None or reply.error in FINAL_ERRORS:
-            self.circuit.alive()
+            self._alive()
             if reply.error is None:
                 self.concurrency.answered(sent_at, now, reply.response_tokens, self.in_flight + 1)
             self._end(job, reply)
         else:
             self._failed(job, reply, reply.error, attempt.retry_after, sent_at, now)
-        self.caller.settled()
 
-    def _account(self, job: Job, reply: Reply, now: float) -> None:
+    def _account(self, jobs: Sequence[Job], replies: Sequence[Reply], now: float) -> None:
         """Put what came back in place of what was estimated."""
-        self.meter.came_back(reply, now)
-        paid = reply.cost_usd
-        if paid is None and (reply.error is None or reply.error == "timeout"):
-            paid = job.cost  # it does not say, or went on working when nobody waited any more
-        self.caller.budget.settled(job.cost, paid)
-        if self._counts_characters:
-            self.usage.learn(job.characters, reply)
-            if reply.prompt_tokens is not None:
-                self._tokens_pace.correct(reply.prompt_tokens + (reply.response_tokens or 0) - job.tokens)
+        paid = 0.0
+        for place, (job, reply) in enumerate(zip(jobs, replies, strict=True)):
+            self.meter.came_back(replace(reply, prompt_tokens=None) if place else reply, now)
+            if reply.cost_usd is not None:
+                paid += reply.cost_usd
+            elif reply.error is None or reply.error == "timeout":
+                paid += job.cost  # it does not say, or went on working when nobody waited any more
+        self.caller.budget.settled(sum(job.cost for job in jobs), paid)
+        if self._counts_characters and len(jobs) == 1:
+            self.usage.learn(jobs[0].characters, replies[0])
+            if replies[0].prompt_tokens is not None:
+                self._tokens_pace.correct(replies[0].prompt_tokens + (replies[0].response_tokens or 0) - jobs[0].tokens)
 
     def _failed(self, job: Job, reply: Reply, kind: ErrorKind, retry_after: float | None, sent_at: float, now: float) -> None:
         """Try again later, if that may help."""
@@ -290,15 +317,22 @@ class Lane:
 
     def _pause(self, kind: ErrorKind, detail: str | None, retry_after: float | None, now: float) -> None:
         """Hold the whole model back: as long as a 429 says, and between probes of one that answers nobody."""
-        pause = 0.0
         if self.circuit.troubled:
             longest = self.rules.down_seconds / 30 if kind == "connection" else PROBE_PAUSES.get(kind, 5.0)
-            pause = min(backoff(self.circuit.rounds, self.caller.jitter), longest)
+            self._resting_until = now + min(backoff(self.circuit.rounds, self.caller.jitter), longest)
         if kind == "rate_limit" and retry_after is not None:
             if retry_after > LONGEST_PAUSE:
                 self.circuit.give_up(kind, f"the server asks to wait {retry_after:.0f} s: {detail}", now, retry_after)
-            pause = max(pause, min(retry_after, LONGEST_PAUSE))
-        self._paused_until = max(self._paused_until, now + pause)
+            self._paused_until = max(self._paused_until, now + min(retry_after, LONGEST_PAUSE))
+
+    def _alive(self) -> None:
+        """It answered: what rested of its own accord goes on."""
+        self.circuit.alive()
+        if self._resting_until:
+            self._resting_until = 0.0
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
 
     def _last_try(self, job: Job, kind: ErrorKind, wait: float, now: float) -> str | None:
         """Why a request is not tried again, or None."""
@@ -328,7 +362,7 @@ class Lane:
         if job.key is not None and job.tries:
             self.caller.record(self, job, reply)
         self.meter.ended(reply.error)
-        self.caller.deliver((job,), reply)
+        self.caller.deliver(self, (job,), reply)
 
     def _give_up(self, kind: ErrorKind) -> None:
         """The model does not answer: nothing waits for it any longer."""
@@ -342,7 +376,7 @@ class Lane:
             self.meter.ended(kind)
             if job.key is not None and job.last is not None:
                 self.caller.record(self, job, job.last)
-        self.caller.deliver(dropped, Reply(error=kind, detail=detail))
+        self.caller.deliver(self, dropped, Reply(error=kind, detail=detail))
         return len(dropped)
 
     def drop_all(self) -> list[Job]:
@@ -526,14 +560,20 @@ class Caller:
         if self.ledger is not None and job.key is not None:
             self.ledger.record(job.key, lane.identity, job.request, reply, job.step)
 
-    def deliver(self, jobs: Sequence[Job], reply: Reply) -> None:
+    def deliver(self, lane: Lane, jobs: Sequence[Job], reply: Reply) -> None:
         """Hand one reply to everybody who waits for any of these; only the first has paid for it."""
+        shared = reply if reply.error is not None else None
         with self._lock:
             for job in jobs:
                 if job.flight is not None:
                     self._flying.pop(job.flight, None)
                 for number, (batch, place) in enumerate(job.waiters):
-                    batch.put(place, reply if not number or reply.error is not None else replace(reply, from_ledger=True))
+                    if not number:
+                        batch.put(place, reply)
+                        continue
+                    shared = shared or replace(reply, from_ledger=True)
+                    batch.put(place, shared)
+                    lane.meter.shared(reply.error)
 
     def _deliver(self, lane: Lane, found: Sequence[tuple[Job, Reply]]) -> None:
         """Hand over what the ledger had."""
@@ -669,6 +709,11 @@ def characters(payload: Any) -> int:
     if isinstance(payload, Mapping):
         return sum(len(key) + characters(value) for key, value in payload.items())
     return sum(map(characters, payload)) if isinstance(payload, Sequence) else 0
+
+
+def alike(one: Request, other: Request) -> bool:
+    """Whether two requests are samples of one, so that a single call may ask for both: a seed would give both one answer."""
+    return one.seed is None and replace(one, sample=other.sample) == other
 
 
 def tries(count: int) -> str:

@@ -174,6 +174,13 @@ class Meter:
         else:
             self.errors[error] += 1
 
+    def shared(self, error: ErrorKind | None) -> None:
+        """A request has the reply of an equal one that was in flight."""
+        if error is None:
+            self.from_ledger += 1
+        else:
+            self.errors[error] += 1
+
     def read(self, waiting: int, in_flight: int, limit: int) -> Statistics:
         """All of it, now."""
         now = self._clock()

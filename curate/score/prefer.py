@@ -73,7 +73,7 @@ class Prefer(ShardOperator):
 
     def __call__(self, table: pa.Table, /) -> pa.Table:
         """The win score of every response, or probability and log-odds of every pair."""
-        if "scores" in table.column_names:
+        if "label_prob" not in table.column_names:  # responses
             return pa.table({"scores": tables.add_scores(table, self._wins(table), self.name, ASPECT)})
         if self.how == "scores":
             (by,) = self.voters

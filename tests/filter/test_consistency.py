@@ -78,6 +78,44 @@ def test_raters_and_voters_are_heard_together():
     assert measured(Consistency(raters=["a"], voters=["j"], name="con")(rows), "agreement") == [0.5]
 
 
+def test_order_drops_what_a_voter_judges_otherwise_with_the_sides_exchanged():
+    rows = table(
+        pair(votes=[("j", 1, 1)]),
+        pair(votes=[("j", 1, 0)]),
+        pair(votes=[("j", 0, 0)]),  # against the label, but sure of it
+        pair(votes=[("j", 0.5, 1)]),
+        pair(votes=[("j", 0.5, 0.5)]),
+        pair(votes=[("j", 1, None)]),
+        pair(),
+        pair(votes=[("j", 0.6, 0.9)]),
+    )
+    made = Consistency(voters=["j"], how="order", name="con")(rows)
+    flip = "order_flip"
+    assert reasons(made) == [None, flip, None, flip, None, None, None, None]
+    assert [flags[0]["value"] for flags in made["flags"].to_pylist() if flags] == [1.0, 1.0]
+    told = [[entry["value"] for entry in row if entry["name"] == flip][0] for row in made["evidence"].to_pylist()]
+    assert told == [0, 1, 0, 1, 0, None, None, 0]
+
+
+def test_order_flip_is_the_share_of_those_who_saw_both_orders():
+    rows = table(pair(votes=[("j", 1, 0), ("k", 1, 1), ("l", 1, None)]))
+    made = Consistency(voters=["j", "k", "l"], name="con")(rows)
+    assert measured(made, "order_flip") == [0.5]
+    assert reasons(made) == [None]  # a flip contradicts nobody unless asked
+    assert reasons(Consistency(voters=["k", "l"], how="order")(rows)) == [None]
+    assert reasons(Consistency(voters=["j", "k"], how="order")(rows)) == ["order_flip"]
+
+
+def test_order_still_asks_for_enough_voters():
+    assert reasons(Consistency(voters=["j"], how="order", min_raters=1)(table(pair()))) == ["too_few_raters"]
+
+
+@pytest.mark.parametrize(("how", "more", "expected"), [("sign", {}, None), ("k_of_n", {"k": 1}, "disagreement")])
+def test_two_orders_that_cancel_out_are_a_tie(how, more, expected):
+    """One verdict for either side: contradicts nobody, and is no voice for the label."""
+    assert reasons(Consistency(voters=["j"], how=how, **more)(table(pair(votes=[("j", 1, 0)])))) == [expected]
+
+
 def test_a_flag_holds_the_agreement():
     made = Consistency(raters=["a", "b", "c"], name="con", how="share", min_agreement=0.7)(SIX)
     assert made["flags"].to_pylist()[3] == [{"by": "con", "reason": "disagreement", "value": 0.0, "other": None}]
@@ -104,6 +142,8 @@ def test_reads_tell_scores_from_votes():
         {"raters": ["a"], "min_agreement": 0.5},
         {"raters": ["a"], "how": "k_of_n", "k": 2},
         {"raters": ["a"], "min_raters": 2},
+        {"raters": ["a"], "how": "order"},
+        {"raters": ["a"], "voters": ["j"], "how": "order"},
     ],
 )
 def test_parameters_that_contradict_are_refused(wrong):

@@ -202,6 +202,11 @@ def test_a_failure_is_recorded_and_never_served(ledger: Ledger, error: str) -> N
     assert texts(Ledger(ledger.root), ask()) == ["Red."]
 
 
+def test_a_failure_serves_nobody_even_where_it_is_found() -> None:
+    failed = answer(pack(WRITER, ask(), Reply(error="timeout", finish_reason="stop", response_tokens=1), None, 1.5))
+    assert not failed.serves(None) and not failed.serves(10)
+
+
 def test_the_newest_answer_is_served_wherever_it_lies(tmp_path: Path) -> None:
     first, second = Ledger(tmp_path), Ledger(tmp_path)
     keep(first, ask(), said("Red."))
