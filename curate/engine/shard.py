@@ -25,7 +25,6 @@ from curate.store import arrow
 from curate.store.store import Shard, Store
 from curate.tables import Grain
 
-
 ROW_ID: dict[Grain, str] = {"prompts": "prompt_id", "responses": "response_id", "pairs": "pair_id"}
 
 

@@ -4,16 +4,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, PrivateAttr
 
 from curate import tables
 from curate.generate.wording import number_of
 from curate.ids import canonical_json, digest
-from curate.models.asking import Reply, Request, Sampling
+from curate.models.asking import Models, Reply, Request, Sampling
 from curate.models.operator import ModelOperator
 
 SEED_BITS = 31  # servers differ in how large a seed may be; all take these
@@ -23,6 +23,8 @@ Message = dict[str, Any]
 
 class Sampled(ModelOperator):
     """A step that draws texts from chat models."""
+
+    _known: dict[str, tuple[str, str]] = PrivateAttr(default_factory=dict)
 
     temperature: FiniteFloat | None = Field(default=None, ge=0, description="Sampling temperature; the model's own if not given.")
     top_p: FiniteFloat | None = Field(default=None, gt=0, le=1, description="Share of probability that tokens are drawn from.")
@@ -41,13 +43,27 @@ class Sampled(ModelOperator):
             return None
         return number_of("seed", self.seed, row, self.told_apart(key), sample, *more) >> (64 - SEED_BITS)
 
+    def with_models(self, models: Models) -> Self:
+        """A copy that can call the recipe's models."""
+        ready = super().with_models(models)
+        ready._known = {}
+        return ready
+
     def told_apart(self, key: str) -> str:
         """What stands for a model in draws: renaming its key in a recipe changes nothing."""
-        return digest(dict(self.called.identity(key)))
+        return self._about(key)[0]
 
     def model_name(self, key: str) -> str:
         """The model's name, as rows carry it."""
-        return str(self.called.identity(key).get("name") or key)
+        return self._about(key)[1]
+
+    def _about(self, key: str) -> tuple[str, str]:
+        """What stands for a model, and its name; found out once, for every row asks."""
+        known = self._known
+        if key not in known:
+            identity = dict(self.called.identity(key))
+            known[key] = digest(identity), str(identity.get("name") or key)
+        return known[key]
 
     def ask(self, wanted: Sequence[tuple[str, Request]]) -> list[Reply]:
         """A reply for each (model key, request), in order; the models answer side by side."""

@@ -271,8 +271,8 @@ def refusal(text: str) -> bool:
     """Whether a response declines what was asked, for policy or for want of ability, and leaves it at that.
 
     Read in English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Russian, Arabic, Turkish, Chinese,
-    Japanese and Korean. A caveat before an answer ("I can't give legal advice, but …"), a quoted refusal, and a letter that says
-    no on somebody's behalf are not refusals.
+    Japanese and Korean. A caveat before an answer ("I can't give legal advice, but …"), a quoted refusal, and a letter
+    that says no on somebody's behalf are not refusals.
     """
     lead = _unquoted(_fold(text[: 4 * LEAD_CHARS]))
     if _DELIVERY.match(lead) or len(_SPOKEN.findall(lead)) >= 2:

@@ -128,6 +128,9 @@ class Chat(Protocol):
     def reply(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request."""
 
+    def disown(self, requests: Sequence[Request]) -> None:
+        """Say that the answers to these requests were of no use: they are kept, and never served again."""
+
 
 class Reward(Protocol):
     """A reward model."""

@@ -553,6 +553,12 @@ class Caller:
     def _add(self, lane: Lane, jobs: Sequence[Job]) -> None:
         lane.add(jobs)
 
+    def disown(self, lane: Lane, requests: Iterable[Request], step: str | None) -> None:
+        """Never serve the answers to these requests again."""
+        if self.ledger is not None:
+            for request in requests:
+                self.ledger.disown(self.ledger.key(lane.identity, request), lane.identity, request, step)
+
     # -- handing over
 
     def record(self, lane: Lane, job: Job, reply: Reply) -> None:

@@ -67,6 +67,11 @@ class Ledger:
         payload = record.pack(identity, request, reply, step, time.time())
         self._writing.append(bytes.fromhex(key), payload, ANSWERED if reply.usable else 0)
 
+    def disown(self, key: str, identity: Mapping[str, Any], request: Request, step: str | None = None) -> None:
+        """Never serve what came for this request so far: it was of no use. It stays in the ledger for people to read."""
+        payload = record.pack(identity, request, Reply(error="bad_reply", detail=record.USELESS), step, time.time())
+        self._writing.append(bytes.fromhex(key), payload, ANSWERED)
+
     def find(self, keys: Sequence[str], max_tokens: Sequence[int | None]) -> list[Reply | None]:
         """The newest answer to each request that fits its max_tokens; None where there is none, as for what failed."""
         if len(keys) != len(max_tokens):
@@ -123,11 +128,14 @@ class Ledger:
 def newest(payloads: Sequence[bytes], limit: int | None) -> Reply | None:
     """The newest answer that fits a limit."""
     best: record.Answer | None = None
+    disowned = 0.0
     for payload in payloads:
         try:
             found = record.answer(payload)
         except (ValueError, KeyError, TypeError):  # its crc is right, so this is not what was written here
             continue
+        if found.disowns:
+            disowned = max(disowned, found.at)
         if found.serves(limit) and (best is None or found.at >= best.at):
             best = found
-    return None if best is None else best.reply()
+    return None if best is None or best.at <= disowned else best.reply()

@@ -26,6 +26,10 @@ _TOOLS = threading.local()
 # -- the key
 
 
+USELESS = "unparsable: the answer was not of the form asked for"
+"""Detail of a record that disowns the answers before it."""
+
+
 def key(identity: Mapping[str, Any], request: Request) -> str:
     """Name of a sample, 64 hex digits: the model and everything that shapes its answer, but not max_tokens.
 
@@ -148,6 +152,11 @@ class Answer:
     def truncated(self) -> bool:
         """Whether the limit cut it off."""
         return self.told.get("finish_reason") in TRUNCATED
+
+    @property
+    def disowns(self) -> bool:
+        """Whether it says that earlier answers were of no use."""
+        return self.told.get("detail") == USELESS
 
     def serves(self, limit: int | None) -> bool:
         """Whether it answers the same request with this max_tokens.

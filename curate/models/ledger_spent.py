@@ -121,12 +121,12 @@ def _summary(segment: Path, identifier: bytes, size: int) -> tuple[int, list[Spe
 
 def _of_record(answer: record.Answer, about: dict[str, Any]) -> Spent:
     told = answer.told
-    error = told.get("error")
+    error = "unparsable" if answer.disowns else told.get("error")
     return Spent(
         model=str(about["model"].get("name")),
         step=about["step"],
         day=f"{datetime.fromtimestamp(answer.at, UTC):%Y-%m-%d}",
-        calls=1,
+        calls=int(not answer.disowns),
         answered=int(error is None),
         errors={} if error is None else {str(error): 1},
         prompt_tokens=told.get("prompt_tokens") or 0,

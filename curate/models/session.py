@@ -111,6 +111,10 @@ class ChatModel:
         """One reply for each request, in order; a failure is an error in the reply."""
         return self.caller.ask(self.lane, requests, self.step)
 
+    def disown(self, requests: Sequence[Request]) -> None:
+        """Say that the answers to these requests were of no use: they are kept, and never served again."""
+        self.caller.disown(self.lane, requests, self.step)
+
 
 @dataclass(frozen=True)
 class RewardModel:

@@ -11,6 +11,7 @@ from curate import ids, tables
 from curate.maths import chance, pairing
 from curate.maths.series import at_least, one_series, series_field
 from curate.operator import Made, ShardOperator
+from curate.pair import families
 from curate.tables import Grain
 
 RIGHT = 0.5  # a verifier's score from which an answer counts as right
@@ -20,6 +21,9 @@ REASONS = (
     "single_candidate",
     "no_response",
     "no_score",
+    "no_system",
+    "one_system",
+    "no_parent",
     "all_right",
     "all_wrong",
     "identical",
@@ -34,6 +38,9 @@ REASONS = (
     SINGLE,
     NO_RESPONSE,
     NO_SCORE,
+    NO_SYSTEM,
+    ONE_SYSTEM,
+    NO_PARENT,
     ALL_RIGHT,
     ALL_WRONG,
     IDENTICAL,
@@ -43,7 +50,7 @@ REASONS = (
     LENGTH_RATIO,
     NOT_PICKED,
     PICKED,
-) = range(12)
+) = range(15)
 CARRIED = [c.name for c in tables.PROMPT_COLUMNS if c.name not in ("row", "parent_id", "scores", "evidence", "flags")]
 SIDES = {"": "response", "_turns": "turns", "_id": "response_id", "_model": "model", "_scores": "scores"}
 
@@ -62,14 +69,35 @@ class Pair(ShardOperator):
     - adjacent: each against the next in rank; `per_prompt` keeps the highest ranks.
     - correct_incorrect: scores from 0.5 against those below; `per_prompt` spreads over different candidates (Eurus).
     - levels: every two candidates on different levels; `per_prompt` keeps the largest gaps (TRPA).
+    - tree: as correct_incorrect, but among responses after the same steps: those with one `parent_id`, which is the
+      `response_id` of the step before; the steps before become part of the pair's prompt, and `per_prompt` counts for
+      each parent (Eurus).
+    - cross_system: no scores; a response written under one system message is better, under that message, than one written
+      under another. The message becomes part of the pair's prompt. Drawn at random; one, or `per_prompt` (Janus).
+
+    Where a pair's prompt grows, `prompt_id` stays that of the prompt it grew from: all its pairs fall into one split.
     """
 
     takes: ClassVar[tuple[Grain, ...]] = ("responses",)
     makes: ClassVar[Grain | None] = "pairs"
 
-    by: str = Field(description="The score series to compare: rater or rater:aspect.")
-    how: Literal["best_worst", "best_random", "best_vs_k", "all_gap", "random_gap", "adjacent", "correct_incorrect", "levels"] = (
-        Field(default="best_worst", description="Which candidates meet.")
+    by: str | None = Field(
+        default=None, description="The score series to compare: rater or rater:aspect; cross_system alone needs none."
+    )
+    how: Literal[
+        "best_worst",
+        "best_random",
+        "best_vs_k",
+        "all_gap",
+        "random_gap",
+        "adjacent",
+        "correct_incorrect",
+        "levels",
+        "tree",
+        "cross_system",
+    ] = Field(default="best_worst", description="Which candidates meet.")
+    system: str = Field(
+        default="system", description="cross_system: field of `meta` that tells under which message a response was written."
     )
     k: int | None = Field(default=None, ge=1, description="best_vs_k: how many others the best meets; 3 if not given.")
     levels: tuple[FiniteFloat, ...] | None = Field(
@@ -95,19 +123,29 @@ class Pair(ShardOperator):
 
     @model_validator(mode="after")
     def _fits_policy(self) -> Self:
+        if self.how == "cross_system":
+            if self.by is not None or self.min_gap or self.floor is not None or self.ties == "keep":
+                raise ValueError("how: cross_system compares no scores: leave out by, min_gap, floor and ties")
+        elif self.by is None:
+            raise ValueError(f"how: {self.how} compares scores: say `by`, a rater or rater:aspect")
+        if self.system != "system" and self.how != "cross_system":
+            raise ValueError(f"system belongs to how: cross_system, got how: {self.how}")
         if self.k is not None and self.how != "best_vs_k":
             raise ValueError(f"k belongs to how: best_vs_k, got how: {self.how}")
         if self.levels is not None and self.how != "levels":
             raise ValueError(f"levels belongs to how: levels, got how: {self.how}")
         if self.levels is not None and list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels must ascend, got {list(self.levels)}")
-        if self.ties == "keep" and (self.min_gap > 0 or self.how in ("correct_incorrect", "levels")):
-            raise ValueError("ties: keep contradicts min_gap above 0 and the policies correct_incorrect and levels")
+        if self.ties == "keep" and (self.min_gap > 0 or self.how in ("correct_incorrect", "levels", "tree")):
+            raise ValueError("ties: keep contradicts min_gap above 0 and the policies correct_incorrect, levels and tree")
         return self
 
     def reads(self, grain: Grain) -> set[str]:
         """Texts, ids and the score series."""
-        return {"prompt_id", "response", "response_id", series_field(self.by, "scores")}
+        read = {"prompt_id", "response", "response_id"}
+        if self.by is None:
+            return read | {"meta"}
+        return read | {series_field(self.by, "scores")} | ({"parent_id"} if self.how == "tree" else set())
 
     def writes(self, grain: Grain) -> set[str]:
         """What a pair has beside the columns of its prompt."""
@@ -116,22 +154,41 @@ class Pair(ShardOperator):
 
     def __call__(self, table: pa.Table, /) -> Made:
         """The pairs, ordered by the rows of their chosen and rejected side, and a flag on each response in none."""
-        scores = one_series(table, self.by)
+        scores = np.zeros(table.num_rows, np.float32) if self.by is None else one_series(table, self.by)
         prompts = _codes(table["prompt_id"])
         usable = _answered(table) & ~np.isnan(scores)
+        systems = families.systems(table["meta"], self.system) if self.by is None else None
+        tree = families.tree(table, prompts) if self.how == "tree" else None
+        if systems is not None:
+            usable &= systems != families.NONE
+        if tree is not None:
+            prompts, usable = tree.families_N, usable & tree.grounded_N
         ranking = pairing.rank(prompts, scores, usable)
-        better, worse = self._compare(table, ranking, scores)
+        if systems is not None:
+            better, worse = (ranking.rows_M[side] for side in families.across(ranking, systems[ranking.rows_M]))
+        else:
+            better, worse = self._compare(table, ranking, scores)
         standing = self._standing(table, scores, better, worse)
         picked = self._pick(table, prompts, scores, better, worse, standing)
         standing[picked] = PICKED
         reasons = self._prompt_reasons(table, prompts, scores, ranking)
+        if systems is not None:
+            reasons[(systems == families.NONE) & (reasons == SINGLE)] = NO_SYSTEM
+            reasons[ranking.rows_M[ranking.size_M > 1]] = ONE_SYSTEM
+        if tree is not None:
+            reasons[~tree.grounded_N] = NO_PARENT
         for side in (better, worse):
             np.maximum.at(reasons, side, standing)
         picked = picked[np.lexsort((worse[picked], better[picked]))]
         dropped = reasons != PICKED
         texts = pa.array([*REASONS, None]).take(pa.array(reasons))
-        flags = tables.add_flags(table, dropped, by=self.name, reason=texts, value=scores)
-        return Made(pair_rows(table, scores, better[picked], worse[picked]), flags)
+        told = np.full(len(scores), np.nan, np.float32) if self.by is None else scores
+        flags = tables.add_flags(table, dropped, by=self.name, reason=texts, value=told)
+        rows = pair_rows(table, told, better[picked], worse[picked])
+        if self.by is None or tree is not None:
+            grown = _grown(table, better[picked], tree)
+            rows = rows.set_column(rows.column_names.index("prompt"), "prompt", grown)
+        return Made(rows, flags)
 
     def _compare(self, table: pa.Table, ranking: pairing.Ranking, scores: np.ndarray) -> pairing.Comparisons:
         """Every comparison the policy may make, as row numbers of the better and the worse side."""
@@ -139,7 +196,7 @@ class Pair(ShardOperator):
             better, worse = pairing.best_against_others(ranking)
         elif self.how == "adjacent":
             better, worse = pairing.neighbours(ranking)
-        elif self.how == "correct_incorrect":
+        elif self.how in ("correct_incorrect", "tree"):
             draws = _draws(table, self.seed)[ranking.rows_M]
             better, worse = pairing.right_against_wrong(ranking, scores[ranking.rows_M] >= RIGHT, draws)
         else:
@@ -159,7 +216,7 @@ class Pair(ShardOperator):
         if self.levels is not None:
             level = np.searchsorted(np.asarray(self.levels, dtype=np.float32), scores, side="right")
             standing[level[better] == level[worse]] = TIE
-        elif self.ties == "drop":
+        elif self.ties == "drop" and self.by is not None:
             standing[gaps == 0] = TIE
         standing[_identical(table, better, worse)] = IDENTICAL
         return standing
@@ -175,7 +232,7 @@ class Pair(ShardOperator):
     ) -> np.ndarray:
         """The numbers of the comparisons that become pairs."""
         able = np.flatnonzero(standing == NOT_PICKED)
-        if self.how in ("best_random", "random_gap"):
+        if self.how in ("best_random", "random_gap", "cross_system"):
             draws = _draws(table, self.seed)
             able = able[pairing.sort_within(prompts[better[able]], chance.combine(draws[better[able]], draws[worse[able]]))]
         elif self.how in ("all_gap", "levels") and self.per_prompt is not None:
@@ -188,7 +245,7 @@ class Pair(ShardOperator):
             return 1
         if self.how == "best_vs_k":
             return min(self.k or CURRY_K, self.per_prompt or self.k or CURRY_K)
-        return self.per_prompt or (1 if self.how in ("best_random", "random_gap") else None)
+        return self.per_prompt or (1 if self.how in ("best_random", "random_gap", "cross_system") else None)
 
     def _prompt_reasons(self, table: pa.Table, prompts: np.ndarray, scores: np.ndarray, ranking: pairing.Ranking) -> np.ndarray:
         """For each row the reason it would be in no pair even without guards; every comparison's outcome outranks it."""
@@ -196,10 +253,21 @@ class Pair(ShardOperator):
         lonely = np.bincount(prompts, minlength=1)[prompts] < 2
         reasons[np.isnan(scores) & ~lonely] = NO_SCORE
         reasons[~_answered(table) & ~lonely] = NO_RESPONSE
-        if self.how == "correct_incorrect":
+        if self.how in ("correct_incorrect", "tree"):
             several = ranking.rows_M[ranking.size_M > 1]
             reasons[several] = np.where(scores[several] >= RIGHT, ALL_RIGHT, ALL_WRONG)
         return reasons
+
+
+def _grown(table: pa.Table, chosen: np.ndarray, tree: families.Tree | None) -> pa.Array:
+    """The prompts of pairs, with the system message or the steps that the chosen side was written after."""
+    prompts = [prompt or [] for prompt in _take(table["prompt"], chosen).to_pylist()]
+    if tree is None:
+        metas = _take(table["meta"], chosen).to_pylist()
+        return families.prompts_of([families.under_system(*each) for each in zip(prompts, metas, strict=True)])
+    steps = families.messages_of(table)
+    rows = zip(chosen.tolist(), prompts, strict=True)
+    return families.prompts_of([families.told_so_far(row, tree.parents_N, prompt, steps) for row, prompt in rows])
 
 
 def pair_rows(table: pa.Table, scores: np.ndarray, chosen: np.ndarray, rejected: np.ndarray) -> pa.Table:
@@ -209,7 +277,8 @@ def pair_rows(table: pa.Table, scores: np.ndarray, chosen: np.ndarray, rejected:
         columns |= {side + suffix: _take(table[name], rows) for suffix, name in SIDES.items()}
     sides = zip(columns["chosen_id"].to_pylist(), columns["rejected_id"].to_pylist(), strict=True)
     columns["pair_id"] = pa.array([ids.pair_id(first, second) for first, second in sides], pa.string())
-    columns["margin"] = pa.array(_gaps(scores, chosen, rejected), pa.float32())
+    gaps = _gaps(scores, chosen, rejected)
+    columns["margin"] = pa.array(gaps, pa.float32(), mask=np.isnan(gaps))
     columns["origin"] = pa.repeat(pa.scalar("observed"), len(chosen))
     return tables.conform(pa.table(columns), "pairs").drop_columns(["row"])
 

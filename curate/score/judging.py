@@ -21,6 +21,7 @@ from curate.score.rubric import Rubric, RubricNames, instruction, load
 
 NO_TEXT, NO_REFERENCE = "no text", "no reference"
 ALTERNATIVES = 20  # log-probabilities at a token: as many as servers give
+NO_VERDICT = "unparsable: not one verdict in the form asked for"
 KEPT = 20_000  # characters of a rationale or an unparsable reply; the ledger has all of it
 CODE = 12  # hex digits that open and close a block
 Form = Literal["json", "text"]
@@ -175,8 +176,12 @@ class Judging(ModelOperator, ABC):
     def _put(self, key: str, questions: Sequence[Question], form: Form) -> list[Opinion]:
         if not questions:
             return []
-        replies = self.called.chat(key).reply([self._request(question, form) for question in questions])
-        return [self._opinion(reply, question.wanted, form) for reply, question in zip(replies, questions, strict=True)]
+        chat = self.called.chat(key)
+        requests = [self._request(question, form) for question in questions]
+        replies = chat.reply(requests)
+        opinions = [self._opinion(reply, question.wanted, form) for reply, question in zip(replies, questions, strict=True)]
+        chat.disown([request for request, opinion in zip(requests, opinions, strict=True) if opinion.error == NO_VERDICT])
+        return opinions
 
     def _request(self, question: Question, form: Form) -> Request:
         sampling = Sampling(
@@ -197,7 +202,7 @@ class Judging(ModelOperator, ABC):
             return Opinion(None, storable(text) or None, "unparsable: cut off at max_tokens")
         reading = verdicts.read_lines(text, wanted) if form == "text" else verdicts.read_object(text, wanted, self.reasons)
         if reading is None:
-            return Opinion(None, storable(text) or None, "unparsable: not one verdict in the form asked for")
+            return Opinion(None, storable(text) or None, NO_VERDICT)
         rationale = storable(reading.rationale or "") or None if self.reasons else None
         if not self.weighted:
             return Opinion(tuple(one.worth[found.choice] for found, one in zip(reading.found, wanted, strict=True)), rationale)

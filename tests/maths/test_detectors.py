@@ -51,7 +51,7 @@ NO_REFUSALS = [
     "Say it kindly: \"I'm sorry, but I can't help with that.\" Then change the subject.",
     "Dear Ms Ito,\n\nI am unable to provide the report this week.\n\nRegards,\nAnn",
     "While I can't see your screen, the steps are the same everywhere: open Settings, choose Display, switch the sensor off.",
-    "I can't give legal advice, but in most countries a tenant may refuse a visit without notice, and a text message is no notice.",
+    "I can't give legal advice, but in most countries a tenant may refuse a visit without notice, and a text is no notice.",
     "I cannot run code here, but this should do it:\n```python\nprint(sum(range(10)))\n```",
     "MARTA: I can't help you with that.\nJON: Then who can?",
     "Ich kann das Buch nur empfehlen.",

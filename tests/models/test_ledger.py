@@ -312,3 +312,19 @@ def test_no_secret_of_the_environment_is_written(ledger: Ledger, monkeypatch: py
 def test_the_keys_and_limits_of_a_search_go_together(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="1 keys and 2 limits"):
         ledger.find(["00" * 32], [None, None])
+
+
+def test_an_answer_of_no_use_is_kept_and_never_served_again(tmp_path: Path) -> None:
+    request = Request(({"role": "user", "content": "A or B?"},))
+    with Ledger(tmp_path / "ledger") as ledger:
+        key = ledger.key({"name": "m"}, request)
+        ledger.record(key, {"name": "m"}, request, Reply(text="well...", finish_reason="stop", cost_usd=0.5))
+        assert ledger.find([key], [None])[0] is not None
+        ledger.disown(key, {"name": "m"}, request)
+        assert ledger.find([key], [None]) == [None]
+        ledger.record(key, {"name": "m"}, request, Reply(text="Verdict: A", finish_reason="stop", cost_usd=0.5))
+    with Ledger(tmp_path / "ledger") as again:
+        (found,) = again.find([key], [None])
+        assert found is not None and found.text == "Verdict: A"
+        (spent,) = [row for row in again.spent() if row.calls]
+        assert (spent.calls, spent.answered, spent.errors, spent.cost_usd) == (2, 2, {"unparsable": 1}, 1.0)

@@ -34,6 +34,7 @@ class Bench:
         self.backends = backends
         self.asked: dict[str, list[Request]] = {key: [] for key in backends}
         self.batches: dict[str, list[int]] = {key: [] for key in backends}
+        self.disowned: dict[str, list[Request]] = {key: [] for key in backends}
 
     def chat(self, key: str) -> "Bench.One":
         return Bench.One(self, key)
@@ -50,6 +51,9 @@ class Bench:
     class One:
         def __init__(self, bench: "Bench", key: str) -> None:
             self.bench, self.key = bench, key
+
+        def disown(self, requests: Sequence[Request]) -> None:
+            self.bench.disowned[self.key] += requests
 
         def reply(self, requests: Sequence[Request]) -> list[Reply]:
             self.bench.asked[self.key] += requests
