@@ -93,6 +93,8 @@ def split_thought(text: str) -> tuple[str | None, str]:
 
 def storable(text: str) -> str:
     """The text as a table may hold it: no NUL, no half characters."""
+    if "\0" not in text and text.isascii():
+        return text
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 

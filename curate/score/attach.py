@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from curate.tables import Grain
 
 ROW_IDS: dict[Grain, str] = {"pairs": "pair_id", "responses": "response_id", "prompts": "prompt_id"}
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+UNREAD = np.inf  # a verdict that `verdicts` does not know
+UNREAD_ERROR = "unparsable: a verdict that `verdicts` does not list"
 BATCH = 65_536  # file rows in memory as Python values at a time
 
 
@@ -39,12 +41,24 @@ class Attach(ShardOperator):
     votes: dict[str, str] = Field(
         default={}, description="Pairs: fields with the probability that chosen is better, and the rater of each."
     )
+    swapped: dict[str, str] = Field(
+        default={}, description="Pairs: to fields of `votes`, those with the same vote when the sides were shown exchanged."
+    )
+    verdicts: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={},
+        description="Where fields of votes hold recorded verdicts: each text and the probability it gives to the side shown "
+        "first; a field of `votes` was shown with chosen first, one of `swapped` with rejected first.",
+    )
     flags: str | None = Field(default=None, description="Field with a reason to drop the row; empty to keep it.")
 
     @model_validator(mode="after")
     def _brings_something(self) -> Self:
         if not (self.scores or self.votes or self.flags):
             raise ValueError("attach needs at least one of scores, votes and flags")
+        if strays := sorted(self.swapped.keys() - self.votes.keys()):
+            raise ValueError(f"swapped and verdicts are about fields of `votes`, which has no {', '.join(strays)}")
+        if self.verdicts and not self.votes:
+            raise ValueError("swapped and verdicts are about fields of `votes`, which is empty")
         if self.file.suffix.lower() not in SUFFIXES:
             raise ValueError(f"attach reads {', '.join(SUFFIXES)}, got {self.file.name}")
         return self
@@ -76,7 +90,7 @@ class Attach(ShardOperator):
         for column, kind, fields in (("scores", tables.SCORE, self.scores), ("votes", tables.VOTE, self.votes)):
             for field, by in fields.items():
                 lists = columns[column] if column in columns else table[column]
-                columns[column] = _append(lists, kind, _rater(field, by), rows, entries.numbers[field][at])
+                columns[column] = _append(lists, kind, _rater(field, by), rows, self._values(entries, column, field, at))
         if self.flags:
             reasons = pc.take(entries.reasons, pa.array(at))
             told = np.flatnonzero(pc.fill_null(pc.not_equal(reasons, ""), False).to_numpy(zero_copy_only=False))
@@ -84,12 +98,22 @@ class Attach(ShardOperator):
             columns["flags"] = tables.append(table["flags"], flags, rows[told])
         return pa.table(columns)
 
+    def _values(self, entries: "Entries", column: str, field: str, at: np.ndarray) -> list[np.ndarray]:
+        """What the file says of each matched row: a score, or a vote in the orders it has."""
+        values = [entries.numbers[field][at]]
+        if column == "votes" and field in self.swapped:
+            exchanged = entries.numbers[self.swapped[field]][at]
+            # a verdict is about the side shown first, which is now the rejected one; a number is about chosen
+            values.append(np.where(np.isfinite(exchanged), 1 - exchanged, exchanged) if self.verdicts else exchanged)
+        return values
+
     def _entries(self, key: str) -> "Entries":
         try:
             found = self.file.stat()
         except OSError as error:
             raise DataError(f"{self.file}: {error.strerror}; attach needs this file") from error
-        fields = (tuple(self.scores), tuple(self.votes), self.flags)
+        votes = tuple(dict.fromkeys([*self.votes, *self.swapped.values()]))
+        fields = (tuple(self.scores), votes, self.flags, tuple(sorted(self.verdicts.items())))
         return read_entries(self.file, (found.st_mtime_ns, found.st_size), key, *fields)
 
 
@@ -108,10 +132,17 @@ class Entries(NamedTuple):
 
 @lru_cache(maxsize=4)
 def read_entries(
-    file: Path, _state: tuple[int, int], key: str, scores: tuple[str, ...], votes: tuple[str, ...], flags: str | None
+    file: Path,
+    _state: tuple[int, int],
+    key: str,
+    scores: tuple[str, ...],
+    votes: tuple[str, ...],
+    flags: str | None,
+    verdicts: tuple[tuple[str, float], ...] = (),
 ) -> Entries:
     """Read a file once in each process; `_state` (time and size of the file) makes a changed file read again."""
     wanted = [*scores, *votes]
+    known = dict(verdicts)
     parts: list[list[pa.Array]] = []
     named: list[str] = []
     numbers: list[list[float]] = [[] for _ in wanted]
@@ -119,7 +150,11 @@ def read_entries(
     for place, record in _records(file, [key, *wanted, *([flags] if flags else [])]):
         named.append(_text(record.get(key), f"{place}, {key}", required=True))
         for series, field in zip(numbers, wanted, strict=True):
-            series.append(_number(record.get(field), f"{place}, {field}", probability=field in votes))
+            told = record.get(field)
+            if known and field in votes:
+                series.append(_verdict(told, f"{place}, {field}", known))
+            else:
+                series.append(_number(told, f"{place}, {field}", probability=field in votes))
         reasons.append(_text(record.get(flags), f"{place}, {flags}") if flags else "")
         if len(named) == BATCH:
             parts.append(_arrays(named, numbers, reasons))
@@ -153,10 +188,13 @@ def _matches(column: pa.ChunkedArray, entries: Entries) -> tuple[np.ndarray, np.
     return np.repeat(rows, counts), np.repeat(starts, counts) + within
 
 
-def _append(lists: Any, kind: pa.StructType, series: tuple[str, str], rows: np.ndarray, values: np.ndarray) -> pa.Array:
-    told = ~np.isnan(values)
-    name = "value" if kind == tables.SCORE else "p_chosen"
-    fields = {"rater": series[0], "aspect": series[1], name: values[told]}
+def _append(lists: Any, kind: pa.StructType, series: tuple[str, str], rows: np.ndarray, values: list[np.ndarray]) -> pa.Array:
+    told = np.any([~np.isnan(each) for each in values], axis=0)
+    names = ("value",) if kind == tables.SCORE else ("p_chosen", "p_swapped")
+    numbers = {name: np.where(np.isinf(each), np.nan, each)[told] for name, each in zip(names, values, strict=False)}
+    unread = np.any([np.isinf(each) for each in values], axis=0)[told]
+    errors = pa.array(np.where(unread, UNREAD_ERROR, None), pa.string())
+    fields = {"rater": series[0], "aspect": series[1], "error": errors, **numbers}
     return tables.append(lists, tables.structs(kind, int(told.sum()), **fields), rows[told])
 
 
@@ -237,6 +275,12 @@ def _text(value: Any, place: str, required: bool = False) -> str:
     if fault:
         raise DataError(f"{place}: {fault}")
     return text
+
+
+def _verdict(value: Any, place: str, known: dict[str, float]) -> float:
+    """What a recorded verdict gives to the side shown first: the whole text, spaces around it aside, is what is looked up."""
+    text = _text(value, place).strip()
+    return known.get(text, UNREAD) if text else float("nan")
 
 
 def _number(value: Any, place: str, probability: bool) -> float:

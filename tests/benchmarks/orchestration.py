@@ -8,8 +8,8 @@ what cannot be installed or fails is named with the reason). They take turns, in
 Each does eight prompts first, so that nobody is charged for imports.
 
 `curate run` is everything from a file of prompts to a published version, with ledger and retries; `step generate` is the
-part of it from the first request to Arrow on disk. `replay` runs the step again from the ledger, in a fresh process, under
-a parameter that changes no request. CPU is user and system time of the client and the processes it started; memory is the
+part of it from the prompts in a shard to responses in Arrow on disk. `replay` is the same run in a fresh process and a
+store that holds nothing but the ledger. CPU is user and system time of the client and the processes it started; memory is the
 proportional set size of all of them together, sampled every 50 ms. The ideal is answers in full rounds of 50 ms.
 """
 
@@ -44,7 +44,7 @@ models:
   m: {{backend: openai, name: m, base_url: {url}, options: {{concurrency: {at_once}, max_concurrency: {at_once}}}}}
 source: {{path: {path}, rows: prompts, columns: {{prompt: prompt}}}}
 steps:
-  - generate: {{model: m, temperature: 0.7, max_tokens: {tokens}, policy: {policy}}}
+  - generate: {{model: m, temperature: 0.7, max_tokens: {tokens}}}
 """
 Numbers = dict[str, float]
 
@@ -71,7 +71,7 @@ def measured(work: Callable[[], int]) -> Numbers:
 # -- clients, each run in a process of its own
 
 
-def curate(url: str, requests: int, at_once: int, folder: Path, policy: str = "unknown") -> Numbers:
+def curate(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
     """A recipe with one `generate` step, run as `curate run` runs it."""
     from curate.recipe import read_recipe
     from curate.run import Run, Silence
@@ -79,8 +79,7 @@ def curate(url: str, requests: int, at_once: int, folder: Path, policy: str = "u
 
     class Watch(Silence):
         def __init__(self) -> None:
-            self.begun, self.ended = spent(), spent()
-            self.asked = 0.0
+            self.begun, self.ended, self.rows = spent(), spent(), 0
 
         def started(self, step: str, rows: int | None) -> None:
             if step == "generate":
@@ -91,15 +90,12 @@ def curate(url: str, requests: int, at_once: int, folder: Path, policy: str = "u
                 self.ended = spent()
                 self.rows = stage.snapshot.kept
 
-        def calling(self, session: Any) -> None:
-            self.session = session
-
     def run(count: int, place: Path) -> tuple[Numbers, Watch]:
         place.mkdir(parents=True, exist_ok=True)
         data, recipe, watch = place / "prompts.jsonl", place / "recipe.yaml", Watch()
         if not data.exists():
             data.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in prompts(count)))
-        recipe.write_text(RECIPE.format(url=url, at_once=at_once, path=data, policy=policy, tokens=ANSWER_TOKENS))
+        recipe.write_text(RECIPE.format(url=url, at_once=at_once, path=data, tokens=ANSWER_TOKENS))
 
         def work() -> int:
             Run(read_recipe(recipe), Store(place / "store"), watch=watch)()
@@ -111,12 +107,7 @@ def curate(url: str, requests: int, at_once: int, folder: Path, policy: str = "u
         run(WARM_UP, Path(warm))
     numbers, watch = run(requests, folder)
     step = {"step_cpu": watch.ended[0] - watch.begun[0], "step_wall": watch.ended[1] - watch.begun[1]}
-    return numbers | step | {"calls": watch.session.statistics()[""].calls}
-
-
-def replay(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
-    """The same step under a parameter that changes no request: everything comes from the ledger."""
-    return curate(url, requests, at_once, folder, policy="'on'" if folder.name == "store-0" else "'off'")
+    return numbers | step
 
 
 def plain_sdk(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
@@ -192,7 +183,7 @@ def distilabel(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
     return measured(lambda: ask(prompts(requests)))
 
 
-CLIENTS = {"curate": curate, "replay": replay, "openai": plain_sdk, "curator": curator, "distilabel": distilabel}
+CLIENTS = {"curate": curate, "openai": plain_sdk, "curator": curator, "distilabel": distilabel}
 
 
 # -- taking turns
@@ -221,6 +212,12 @@ def last_line(text: str) -> str:
     return lines[-1].strip()[:200] if lines else "no message"
 
 
+def asked_of(url: str) -> int:
+    """Requests that the server has seen."""
+    with urllib.request.urlopen(url + "/_log?summary") as told:
+        return int(json.load(told)["count"])
+
+
 def one(client: str, python: str, url: str, requests: int, at_once: int, folder: Path) -> Numbers:
     """A client in a fresh process, and the most memory it took. Raises RuntimeError with the reason if it fails."""
     from tests.benchmarks.scale import pss
@@ -229,7 +226,7 @@ def one(client: str, python: str, url: str, requests: int, at_once: int, folder:
     command += ["--requests", str(requests), "--at-once", str(at_once), "--folder", str(folder)]
     folder.parent.mkdir(parents=True, exist_ok=True)
     errors = folder.with_suffix(".err")
-    peak = 0
+    peak, before = 0, asked_of(url)
     with errors.open("w") as told, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True) as process:
         stop = threading.Event()
 
@@ -253,6 +250,7 @@ def one(client: str, python: str, url: str, requests: int, at_once: int, folder:
     found: Numbers = json.loads(out.splitlines()[-1])
     if found["answers"] != requests:
         raise RuntimeError(f"{found['answers']} of {requests} answered: {last_line(errors.read_text())}")
+    found["sent"] = asked_of(url) - before - WARM_UP
     return found | {"peak": peak / 1e6}
 
 
@@ -284,18 +282,23 @@ class Turns:
                     continue
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)
+                if numbers["sent"] < requests:
+                    self.left_out[client] = f"asked only {numbers['sent']:.0f} of {requests} at {at_once} in flight"
+                    del self.pythons[client]
+                    continue
                 found[client].append(numbers)
         return {client: middle(turns) for client, turns in found.items() if turns}
 
     def replays(self, rows: int, rounds: int) -> list[Numbers]:
-        """The ledger filled once, then rows served from it."""
-        replays = []
-        for turn in range(min(rounds, 2)):
-            folder = self.scratch / f"store-{turn}"
-            one("curate", sys.executable, self.url, rows, 256, folder)
-            replays.append(one("replay", sys.executable, self.url, rows, 256, folder))
+        """The ledger filled once, then rows served from it into a new store each time."""
+        first, found = self.scratch / "first", []
+        one("curate", sys.executable, self.url, rows, 256, first)
+        for turn in range(rounds):
+            folder = self.scratch / f"replay-{turn}"
+            shutil.copytree(first / "store" / "ledger", folder / "store" / "ledger")
+            found.append(one("curate", sys.executable, self.url, rows, 256, folder))
             shutil.rmtree(folder)
-        return replays
+        return found
 
 
 def middle(turns: list[Numbers]) -> Numbers:
@@ -352,11 +355,11 @@ def main() -> None:
         print(f"{'':>9}  {'target':<16}{'<= ' + str(TARGETS['cpu_us']):>17}{'':>10}{'<= ' + str(TARGETS['wall_ratio']):>14}")
         if told.replay:
             found = turns.replays(told.replay, told.rounds)
-            step, whole = (max(told.replay / n[key] for n in found) for key in ("step_wall", "wall"))
-            cpu = min(n["step_cpu"] for n in found) / told.replay * 1e6
+            row = middle(found)
             print(
-                f"replay of {told.replay:,} rows: {step:,.0f} rows/s in the step ({cpu:.0f} us CPU a row), {whole:,.0f} rows/s "
-                f"of the whole run, {found[0]['calls']:.0f} calls made (target {TARGETS['replay']:,}, 0)"
+                f"replay of {told.replay:,} rows: {told.replay / row['step_wall']:,.0f} rows/s in the step "
+                f"({row['step_cpu'] / told.replay * 1e6:.0f} us CPU a row), {told.replay / row['wall']:,.0f} rows/s of the whole "
+                f"run, {max(n['sent'] for n in found):.0f} calls made (target {TARGETS['replay']:,} and 0)"
             )
         for client, reason in turns.left_out.items():
             print(f"left out: {client}, {reason}")

@@ -99,6 +99,42 @@ def test_votes_attach_to_pairs(tmp_path):
     ]
 
 
+def recorded(tmp_path, *rows):
+    """The votes of pairs whose verdicts were recorded with chosen first and with rejected first."""
+    path = tmp_path / "verdicts.jsonl"
+    listed = [{"pair_id": f"p{n}", "ab": shown, "ba": swapped} for n, (shown, swapped) in enumerate(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in listed))
+    worth = {"first": 1.0, "second": 0.0, "tie": 0.5}
+    step = Attach(file=path, votes={"ab": "judge:better"}, swapped={"ab": "ba"}, verdicts=worth)
+    votes = step(tables.from_rows([{"pair_id": row["pair_id"]} for row in listed], "pairs"))["votes"].to_pylist()
+    return [[(vote["p_chosen"], vote["p_swapped"], (vote["error"] or "")[:10]) for vote in each] for each in votes]
+
+
+def test_recorded_verdicts_become_votes_in_both_orders(tmp_path):
+    made = recorded(tmp_path, ("first", "second"), ("first", "first"), (" tie\n", "tie"), ("second", None), (None, ""))
+    assert made == [[(1, 1, "")], [(1, 0, "")], [(0.5, 0.5, "")], [(0, None, "")], []]
+
+
+def test_a_verdict_nobody_listed_is_null_with_an_error(tmp_path):
+    assert recorded(tmp_path, ("first", "I prefer the second"), ("First", "-")) == [
+        [(1, None, "unparsable")],
+        [(None, None, "unparsable")],
+    ]
+
+
+def test_numbers_for_both_orders_are_about_the_chosen_side(tmp_path):
+    path = tmp_path / "votes.jsonl"
+    path.write_text('{"pair_id": "x", "shown": 0.9, "exchanged": 0.7}\n')
+    made = Attach(file=path, votes={"shown": "j"}, swapped={"shown": "exchanged"})(tables.from_rows([{"pair_id": "x"}], "pairs"))
+    assert [(v["p_chosen"], v["p_swapped"]) for v in made["votes"].to_pylist()[0]] == [(pytest.approx(0.9), pytest.approx(0.7))]
+
+
+@pytest.mark.parametrize("more", [{"swapped": {"other": "ba"}}, {"votes": {}, "scores": {"s": "j"}, "verdicts": {"A": 1}}])
+def test_orders_and_verdicts_belong_to_votes(more):
+    with pytest.raises(ValidationError, match="are about fields of `votes`"):
+        Attach(**({"file": "v.jsonl", "votes": {"ab": "j"}} | more))
+
+
 def test_two_fields_of_one_file_both_attach(tmp_path):
     path = written(tmp_path, '{"response_id": "a", "x": 1, "y": 2}')
     made = Attach(file=path, scores={"x": "r", "y": "r"})(responses("a"))

@@ -386,3 +386,12 @@ def test_parameters_hold_what_rubrics_say_not_where_they_lie(tmp_path):
 def test_wrong_parameters_say_what_is_right(given, said):
     with pytest.raises(ValidationError, match=re.escape(said)):
         Vote(**given)
+
+
+def test_what_cannot_be_read_is_disowned_so_that_it_is_never_served_again(bench):
+    asked = bench(judge=lambda request: "I like A")
+    votes(Vote(model="judge"), asked, table(pair()))
+    assert len(asked.disowned["judge"]) == 2
+    read = bench(judge=lambda request: says("A"))
+    votes(Vote(model="judge"), read, table(pair()))
+    assert read.disowned["judge"] == []
