@@ -45,6 +45,20 @@ def server(one_server: ModelServer) -> ModelServer:
     return one_server
 
 
+STARTED: "list[subprocess.Popen[str]]" = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """A test that failed leaves no run behind."""
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    STARTED.clear()
+
+
 class Project:
     """A folder with prompts, a recipe and a store, and the commands that somebody types there."""
 
@@ -89,13 +103,17 @@ class Project:
         """`curate run` in a process group of its own."""
         line = self.line("run", self.recipe, "--store", self.store, *words)
         pipe = subprocess.PIPE
-        return subprocess.Popen(line, cwd=ROOT, env=self.environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        STARTED.append(
+            subprocess.Popen(line, cwd=ROOT, env=self.environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        )
+        return STARTED[-1]
 
     def end(self, process: "subprocess.Popen[str]", how: signal.Signals) -> int:
         """Send a signal to the whole group, wait, and return the exit code."""
         if process.poll() is None:
             os.killpg(process.pid, how)
         told = process.communicate(timeout=60)
+        STARTED.remove(process)
         self.said.append("".join(told))
         return process.returncode
 

@@ -73,7 +73,7 @@ def test_the_schema_takes_what_recipes_may_say(steps: list[object]) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"steps": ["pair"]},
+        {"steps": ["goal"]},
         {"steps": [{"pair": {"by": "rm", "hwo": 1}}]},
         {"steps": [{"pear": {}}]},
         {"steps": [{"pair": {"by": "rm"}, "margin": {"by": "rm"}}]},

@@ -59,7 +59,8 @@ class Sampled(ModelOperator):
 
     def _about(self, key: str) -> tuple[str, str]:
         """What stands for a model, and its name; found out once, for every row asks."""
-        known = self._known
+        # twice a row: pydantic's own way to a private attribute costs more than the rest of it
+        known: dict[str, tuple[str, str]] = (self.__pydantic_private__ or {}).get("_known", {})
         if key not in known:
             identity = dict(self.called.identity(key))
             known[key] = digest(identity), str(identity.get("name") or key)

@@ -193,7 +193,7 @@ def _append(lists: Any, kind: pa.StructType, series: tuple[str, str], rows: np.n
     names = ("value",) if kind == tables.SCORE else ("p_chosen", "p_swapped")
     numbers = {name: np.where(np.isinf(each), np.nan, each)[told] for name, each in zip(names, values, strict=False)}
     unread = np.any([np.isinf(each) for each in values], axis=0)[told]
-    errors = pa.array(np.where(unread, UNREAD_ERROR, None), pa.string())
+    errors = pa.array([UNREAD_ERROR if each else None for each in unread.tolist()], pa.string())
     fields = {"rater": series[0], "aspect": series[1], "error": errors, **numbers}
     return tables.append(lists, tables.structs(kind, int(told.sum()), **fields), rows[told])
 

@@ -136,7 +136,7 @@ def curator(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
     for name in ("TELEMETRY_ENABLED", "CURATOR_VIEWER"):
         os.environ[name] = "0"
     os.environ.update(CURATOR_CACHE_DIR=str(folder), CURATOR_DISABLE_RICH_DISPLAY="1", OPENAI_API_KEY="none")
-    import litellm
+    import litellm  # type: ignore[import-not-found]
 
     carried = Path(litellm.__file__).parent / "litellm_core_utils" / "tokenizers"  # the vocabularies, without a download
     os.environ["TIKTOKEN_CACHE_DIR"] = str(carried)

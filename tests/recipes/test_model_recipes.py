@@ -207,6 +207,8 @@ def test_judgebench_tallies_two_orders(judgebench: Version) -> None:
         expected = 1.0 if total > 0 else 0.0 if total < 0 else 0.5
         (told,) = [entry["value"] for entry in pair["evidence"] if (entry["by"], entry["name"]) == ("tally", "agreement")]
         assert told == expected
+        (flip,) = [entry["value"] for entry in pair["evidence"] if (entry["by"], entry["name"]) == ("tally", "order_flip")]
+        assert flip == (orders[0] != orders[1])
         results[told] += 1
         flips += {0.0, 1.0} == set(orders)
     assert steps_of(judgebench)["tally"]["dropped"] == {}  # a benchmark keeps what the judge got wrong
