@@ -151,7 +151,9 @@ def test_a_version_holds_what_is_listed(demo: tuple[Path, str]) -> None:
 
 
 def test_the_recipe_is_read_without_a_problem(tmp_path: Path) -> None:
-    (block,) = blocks("yaml")
+    block, asking = blocks("yaml")
+    (tmp_path / "asked.yaml").write_text(asking, encoding="utf-8")
+    assert [step.key for step in read_recipe(tmp_path / "asked.yaml").steps] == ["generate", "judge", "pair", "vote"]
     write_answers(tmp_path / "answers.jsonl")
     (tmp_path / "curate.yaml").write_text(block, encoding="utf-8")
     recipe = read_recipe(tmp_path / "curate.yaml")
