@@ -87,7 +87,7 @@ def run_chain(task: Task) -> list[Outcome]:
 def _run(store: Store, operator: ShardOperator, grain: Grain, shard: Shard, index: int) -> Outcome:
     table, kept = load(store, operator, grain, shard)
     with named(operator, index):
-        made = operator(table.filter(pa.array(kept)))
+        made = operator(unflagged(table, kept))
     if isinstance(operator, ModelOperator):
         errors = retryable_rows(made.rows if isinstance(made, Made) else made)
         outcome = save(store, operator, grain, shard, table, kept, made)
@@ -120,6 +120,11 @@ def load(store: Store, operator: Operator, grain: Grain, shard: Shard) -> tuple[
     return table, tables.is_kept(table)
 
 
+def unflagged(table: pa.Table, kept: np.ndarray) -> pa.Table:
+    """The rows that carry no flag: what an operator is given. No text is copied where no row is flagged."""
+    return table if kept.all() else table.filter(pa.array(kept))
+
+
 def save(
     store: Store, operator: Operator, grain: Grain, shard: Shard, table: pa.Table, kept: np.ndarray, made: pa.Table | Made
 ) -> Outcome:
@@ -137,7 +142,7 @@ def save(
         counts = _balanced(operator, int(kept.sum()), left.kept, reasons(flags["flags"], operator.name), after.rows)
         return Outcome(after, left, counts)
     rows = _whole(made, operator.makes)
-    given = pc.is_in(rows[ROW_ID[grain]], table.filter(pa.array(kept))[ROW_ID[grain]].combine_chunks())
+    given = pc.is_in(rows[ROW_ID[grain]], unflagged(table, kept)[ROW_ID[grain]].combine_chunks())
     dropped = reasons(rows.filter(given)["flags"], operator.name)  # a new row that is flagged was never given
     fresh = int(tables.is_kept(rows).sum())
     passed = _whole(table.filter(pa.array(~kept)), operator.makes)
@@ -214,7 +219,7 @@ def run_features(task: FeatureTask) -> tuple[str, int]:
     if remembered is None:
         table, kept = load(store, task.operator, task.grain, task.shard)
         with named(task.operator, task.place):
-            features = task.operator.features(table.filter(pa.array(kept)))
+            features = task.operator.features(unflagged(table, kept))
         if features.num_rows != int(kept.sum()):
             raise StepError(f"step {task.operator.name}: {features.num_rows} feature rows for {int(kept.sum())} rows")
         remembered = {"objects": [store.put_table(features)], "rows": features.num_rows}
@@ -251,7 +256,7 @@ def run_apply(task: ApplyTask) -> Outcome:
     table, kept = load(store, task.operator, task.grain, task.shard)
     state = arrow.read(store.object_path(task.state))
     with named(task.operator, task.place):
-        made = task.operator.apply(table.filter(pa.array(kept)), state)
+        made = task.operator.apply(unflagged(table, kept), state)
     outcome = save(store, task.operator, task.grain, task.shard, table, kept, made)
     store.remember(key, outcome.to_json())
     return outcome

@@ -172,6 +172,30 @@ def steps_alone(store: Path) -> dict[str, float]:
     return found
 
 
+def pairing_alone(store: Path) -> dict[str, float]:
+    """CPU seconds of pairing: reading its rows, making the pairs, and writing them with their text."""
+    from curate.engine.shard import load, save, unflagged
+    from curate.pair.pair import Pair
+    from curate.store.store import Store
+
+    opened = Store(store)
+    asked = [json.loads(path.read_text())["asked"] for path in (store / "steps").glob("*.json")]
+    (told,) = [one for one in asked if one["operator"] == "Pair"]
+    operator = Pair(**told["parameters"])
+    spent = dict.fromkeys(("read", "pair", "write"), 0.0)
+    for shard in opened.snapshot(told["parents"][0]).shards:
+        times = [time.process_time()]
+        table, kept = load(opened, operator, "responses", shard)
+        times.append(time.process_time())
+        made = operator(unflagged(table, kept))
+        times.append(time.process_time())
+        save(Store(store.parent / "again"), operator, "responses", shard, table, kept, made)
+        times.append(time.process_time())
+        for name, (begin, end) in zip(spent, zip(times, times[1:], strict=False), strict=True):
+            spent[name] += end - begin
+    return spent
+
+
 def plain(store: Path, folder: Path) -> dict[str, float]:
     """CPU seconds of each annotating step as plain polars expressions, from Arrow IPC to Arrow IPC."""
     import polars as pl
@@ -257,6 +281,7 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
         **found,
         "alone": steps_alone(store),
         "plain": plain(store, folder),
+        "pairing": pairing_alone(store),
     }
 
 
@@ -309,6 +334,10 @@ def table(results: list[dict[str, Any]]) -> None:
         values = [r["alone"][name] for r in results]
         line = f"  {name:<24}" + "".join(f"{value:>14.2f}" for value in values) + growth(values, results)
         print(f"{line}   polars {polars_seconds:.2f}, ratio {values[-1] / polars_seconds:.2f}")
+    print("CPU seconds of pairing alone (target: pairs and writing at most 3 at 1,000,000)")
+    for name in ("read", "pair", "write"):
+        values = [r["pairing"][name] for r in results]
+        print(f"  {name:<24}" + "".join(f"{value:>14.2f}" for value in values) + growth(values, results))
     for label, key, scale, target in (
         ("wall seconds", "wall", 1, ""),
         ("peak PSS, MB", "peak", 1e6, "target 1,500"),
