@@ -405,6 +405,7 @@ FAULTS = {
     "context_length": "request",
     "401": "engine",
     "401_echo": "engine",
+    "500_echo": "server",
     "redirect": "engine",
     "error_200": "server",
     "slow": None,
