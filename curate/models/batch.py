@@ -7,7 +7,6 @@ requests waits for it instead of asking again.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import time
@@ -24,7 +23,7 @@ from curate.models.asking import ErrorKind, Reply, Request
 from curate.models.completion import BadQuestion, BadReply, at, decode
 from curate.models.openai_backend import OpenAIBackend, limits_of
 from curate.models.transport import Answer, FastTransport, TransportError, encoded
-from curate.store import disk
+from curate.store import disk, locks
 
 ENDPOINT = "/v1/chat/completions"
 WINDOW = "24h"
@@ -331,12 +330,11 @@ class Batches:
         with open(disk.make_folder(self.folder) / f"{name}.lock", "wb") as file:
             while True:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if locks.try_lock(file):
+                        break
+                except locks.NoLocks:  # then only processes that start together can clash
                     break
-                except BlockingIOError:
-                    await asyncio.sleep(0.1)
-                except OSError:  # some network disks have no locks; then only processes that start together can clash
-                    break
+                await asyncio.sleep(0.1)
             yield
 
     # -- the wire

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import gc
 import random
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.errors import CurateError
 from curate.models.asking import FINAL_ERRORS, Attempt, Backend, ErrorKind, Reply, Request
@@ -25,7 +26,7 @@ from curate.models.spending import Budget, Meter, Statistics, Usage, total
 if TYPE_CHECKING:
     from curate.models.ledger import Ledger
 
-CHUNK = 1000
+CHUNK = 500
 """Requests handed over at once: the event loop waits for the lock no longer than that takes."""
 GRACE_SECONDS = 30.0
 """How long calls in flight may take to finish once the run was stopped: they are paid for."""
@@ -42,6 +43,9 @@ FREE: frozenset[ErrorKind] = frozenset({"rate_limit"})
 FULL_COLLECTIONS = 1000
 """Middle passes of the garbage collector to a full one while a caller lives: a full one walks through every request, reply and
 row on its way, and seldom finds any that is garbage (a fifth of a replay's time)."""
+SWITCH_SECONDS = 0.0002
+"""How long a thread that computes keeps the interpreter from the event loop, while a caller lives: Python's own 5 ms, spent
+anew at every socket call, would leave a server idle whenever a shard is prepared beside it."""
 NEVER_AGAIN: frozenset[ErrorKind] = FINAL_ERRORS | {"engine"}
 """Failures that are not tried again in this run. A key that is refused or a missing model are mended by a person."""
 
@@ -81,6 +85,16 @@ Flight = tuple[str, int | None]
 """What makes two requests in flight the same: key and max_tokens."""
 
 
+class Cancellable(Protocol):
+    """A call on its way."""
+
+    def cancel(self) -> None:
+        """Give it up; nobody is told."""
+
+
+Begin = Callable[[Any, int, Callable[[Sequence[Attempt]], None]], "Cancellable | None"]
+"""How a back end is asked that tells of a reply as soon as it has it: (request, samples, whom to tell). None: not this one."""
+
 COUNTS = ("tries", "counted", "bad")
 
 
@@ -102,6 +116,35 @@ class Job:
         self.tries = self.counted = self.bad = 0
         self.last: Reply | None = None
         """The latest failure."""
+
+
+class Try:
+    """One call of one or several samples, and what is to happen when it ends."""
+
+    __slots__ = ("lane", "jobs", "sent_at", "call")
+
+    def __init__(self, lane: "Lane", jobs: "list[Job]", sent_at: float) -> None:
+        self.lane = lane
+        self.jobs = jobs
+        self.sent_at = sent_at
+        self.call: Cancellable | None = None
+
+    def __call__(self, attempts: Sequence[Attempt]) -> None:
+        """It ended: what came is recorded before this returns, and then the next goes out."""
+        lane = self.lane
+        lane.tries.discard(self)
+        lane.in_flight -= 1
+        try:
+            lane.came(self.jobs, attempts, self.sent_at, lane.caller.clock())
+            lane.pump()
+        except Exception as problem:  # what a server does is in the reply: this is the program's or the disk's
+            lane.caller.break_down(problem)
+
+    def cancel(self) -> None:
+        """Give it up."""
+        self.lane.in_flight -= 1
+        if self.call is not None:
+            self.call.cancel()
 
 
 class Lane:
@@ -132,6 +175,9 @@ class Lane:
         self._queue: deque[Job] = deque()
         self._sleeping: dict[Job, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.tries: set[Try] = set()
+        """Calls in flight that are no task."""
+        self._begin: Begin | None = getattr(backend, "begin", None)
         self._paused_until = self._resting_until = 0.0
         """As the server said, and of our own accord while it answers nobody."""
         self._many = bool(getattr(backend, "native_n", False))
@@ -169,7 +215,17 @@ class Lane:
     def pump(self) -> None:
         """Send what may be sent."""
         while (jobs := self._next()) is not None:
-            self.start(self._work(jobs))
+            if self._begin is None or not self._begun(jobs, self._begin):
+                self.start(self._work(jobs))
+
+    def _begun(self, jobs: "list[Job]", begin: Begin) -> bool:
+        """Send one call, if the back end takes it like that."""
+        attempt = Try(self, jobs, self.caller.clock())
+        attempt.call = begin(jobs[0].request, len(jobs), attempt)
+        if attempt.call is None:
+            return False
+        self.tries.add(attempt)
+        return True
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in the event loop; `cancel` ends it."""
@@ -250,16 +306,20 @@ class Lane:
                 finally:
                     self.in_flight -= 1
                 now = self.caller.clock()
-                self._account(jobs, [attempt.reply for attempt in attempts], now)
-                for job, attempt in zip(jobs, attempts, strict=True):
-                    self._came_back(job, attempt, sent_at, now)
-                self.caller.settled()
+                self.came(jobs, attempts, sent_at, now)
                 if now - sent_at < YIELD_SECONDS:
                     await asyncio.sleep(0)
                 jobs = self._next()
                 self.pump()
         except Exception as problem:  # what a server does is in the reply: this is the program's or the disk's
             self.caller.break_down(problem)
+
+    def came(self, jobs: Sequence[Job], attempts: Sequence[Attempt], sent_at: float, now: float) -> None:
+        """A call came back."""
+        self._account(jobs, [attempt.reply for attempt in attempts], now)
+        for job, attempt in zip(jobs, attempts, strict=True):
+            self._came_back(job, attempt, sent_at, now)
+        self.caller.settled()
 
     async def _send(self, jobs: Sequence[Job]) -> Sequence[Attempt]:
         if len(jobs) == 1:
@@ -396,6 +456,9 @@ class Lane:
         """Drop what is in flight, too."""
         for task in self._tasks:
             task.cancel()
+        for attempt in self.tries:
+            attempt.cancel()
+        self.tries.clear()
 
     async def close(self) -> None:
         """Wait for what was cancelled and free connections."""
@@ -504,22 +567,29 @@ class Caller:
     def _from_ledger(self, lane: Lane, batch: Batch, start: int, requests: Sequence[Request], step: str | None) -> list[Job]:
         """Answer from the ledger, or together with an equal request in flight; what is left are new jobs.
 
-        A request is claimed before the ledger is read, and an answer is recorded before its claim is given back: whoever
-        comes between sees the one or the other, and no answer is asked for twice.
+        What is not found is claimed, and then looked for once more, while an answer is recorded before its claim is given
+        back: whoever comes between sees the one or the other, and no answer is asked for twice.
         """
         assert self.ledger is not None, "chat requests need a ledger"
         keys = self._keys(lane, batch, start, requests)
+        asked = [place for place, key in enumerate(keys) if key is not None]
+        limits = [requests[place].sampling.max_tokens for place in asked]
+        known = self.ledger.find([keys[place] or "" for place in asked], limits)
+        self._served(lane, batch, start, [(place, reply) for place, reply in zip(asked, known, strict=True) if reply is not None])
         claimed: list[Job] = []
         with self._lock:
-            for place, (key, request) in enumerate(zip(keys, requests, strict=True), start):
-                if key is None:
+            for place, reply in zip(asked, known, strict=True):
+                if reply is not None:
                     continue
-                flight = (key, request.sampling.max_tokens)
+                key, request, place = keys[place], requests[place], start + place
+                flight = (key or "", request.sampling.max_tokens)
                 if (flying := self._flying.get(flight)) is not None:
                     flying.waiters.append((batch, place))
                     continue
                 job = self._flying[flight] = Job(request, key, flight, step, batch, place)
                 claimed.append(job)
+        if not claimed:
+            return []
         try:
             found = self._find(claimed)
         except BaseException as problem:
@@ -588,6 +658,13 @@ class Caller:
                     batch.put(place, shared)
                     lane.meter.shared(reply.error)
 
+    def _served(self, lane: Lane, batch: Batch, start: int, found: Sequence[tuple[int, Reply]]) -> None:
+        """Hand over what the ledger had before anybody claimed it."""
+        with self._lock:
+            for place, reply in found:
+                batch.put(start + place, reply)
+            lane.meter.from_ledger += len(found)
+
     def _deliver(self, lane: Lane, found: Sequence[tuple[Job, Reply]]) -> None:
         """Hand over what the ledger had."""
         with self._lock:
@@ -620,6 +697,11 @@ class Caller:
             for lane in self._lanes.values():
                 lane.pump()
 
+    def try_again(self) -> None:
+        """Ask models that were given up once more, as patiently as at first."""
+        for lane in self._lanes.values():
+            self.loop.call_soon_threadsafe(lane.circuit.try_again, self.clock())
+
     def spend_no_more(self) -> None:
         """The budget is reached: whatever was not sent ends."""
         for lane in self._lanes.values():
@@ -640,8 +722,10 @@ class Caller:
             self._flying.clear()
 
     def _collect_less(self) -> None:
-        """Until `close`, full passes of the garbage collector are rare; young garbage is found as ever."""
+        """Until `close`, full passes of the garbage collector are rare, and threads take turns more often."""
         young, middle, full = gc.get_threshold()
+        self._switched = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._switched, SWITCH_SECONDS))
         if 0 < full < FULL_COLLECTIONS:
             self._collected = (young, middle, full)
             gc.set_threshold(young, middle, FULL_COLLECTIONS)
@@ -681,6 +765,7 @@ class Caller:
             return
         if self._collected is not None:
             gc.set_threshold(*self._collected)
+        sys.setswitchinterval(self._switched)
         if self._thread is None:
             self.loop.run_until_complete(self._close_lanes())
         else:

@@ -5,7 +5,6 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pydantic_core
 
 from curate.models.asking import ErrorKind, Reply, Request
+from curate.models.replies import reply_of
 from curate.models.spec import Price
 
 PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
@@ -134,6 +134,8 @@ def choices_of(body: Mapping[str, Any]) -> list[Any]:
         raise BadReply("choices: empty")
     for place, choice in enumerate(choices):
         at(choice, dict, f"choices[{place}]")
+    if len(choices) == 1:
+        return choices
     return sorted(choices, key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0)
 
 
@@ -159,38 +161,37 @@ def read_reply(
     usage = body.get("usage")
     asked, answered = tokens_in(usage, "prompt_tokens"), tokens_in(usage, "completion_tokens")
     cost = None if price is None or asked is None else (asked * price.into + (answered or 0) * price.out) / 1e6 / n
-    raw = {
-        **choice,
-        **{name: body[name] for name in ("id", "model", "usage", "system_fingerprint") if body.get(name) is not None},
-    }
+    raw = dict(choice)
+    for name in ("id", "model", "usage", "system_fingerprint"):
+        if body.get(name) is not None:
+            raw[name] = body[name]
     finish = choice.get("finish_reason")
     if finish is not None:
         at(finish, str, "choices[].finish_reason")
-    base = Reply(
-        finish_reason=finish,
-        prompt_tokens=asked,
-        response_tokens=answered if n == 1 else None,
-        cost_usd=cost,
-        seconds=seconds,
-        raw=raw,
-    )
+    told: dict[str, Any] = {
+        "finish_reason": finish,
+        "prompt_tokens": asked,
+        "response_tokens": answered if n == 1 else None,
+        "cost_usd": cost,
+        "seconds": seconds,
+        "raw": raw,
+    }
     try:
-        return read_message(base, choice, at(choice.get("message"), dict, "choices[].message"), think)
+        told |= read_message(finish, choice, at(choice.get("message"), dict, "choices[].message"), think)
     except BadReply as error:  # it was answered and paid for, if not usably
-        return replace(base, error="bad_reply", detail=str(error))
+        told |= {"error": "bad_reply", "detail": str(error)}
+    return reply_of(told)
 
 
-def read_message(base: Reply, choice: Mapping[str, Any], message: Mapping[str, Any], think: bool) -> Reply:
-    """The message's text, reasoning, tool calls and log-probabilities."""
-    finish = base.finish_reason
+def read_message(finish: str | None, choice: Mapping[str, Any], message: Mapping[str, Any], think: bool) -> dict[str, Any]:
+    """The message's text, reasoning, tool calls and log-probabilities as fields of a reply, or its error."""
     if message.get("refusal"):
-        return replace(
-            base, error="refused", detail=f"the model refused: {at(message['refusal'], str, 'choices[].message.refusal')[:300]}"
-        )
+        words = at(message["refusal"], str, "choices[].message.refusal")[:300]
+        return {"error": "refused", "detail": f"the model refused: {words}"}
     if finish == "content_filter":
-        return replace(base, error="refused", detail="the provider's content filter stopped the answer")
+        return {"error": "refused", "detail": "the provider's content filter stopped the answer"}
     if finish in ("error", "abort"):
-        return replace(base, error="server", detail=f"the server gave up: finish_reason is {finish}")
+        return {"error": "server", "detail": f"the server gave up: finish_reason is {finish}"}
     text, reasoning = text_of(message)
     calls = message.get("tool_calls") or ()
     for place, call in enumerate(at(calls, (list, tuple), "choices[].message.tool_calls")):
@@ -205,7 +206,7 @@ def read_message(base: Reply, choice: Mapping[str, Any], message: Mapping[str, A
             text, reasoning = rest.strip(), thought.strip()
     elif text is None and not calls:
         text = ""  # the limit was reached while it was still reasoning
-    return replace(base, text=text, reasoning=reasoning, tool_calls=tuple(calls), logprobs=logprobs)
+    return {"text": text, "reasoning": reasoning, "tool_calls": tuple(calls), "logprobs": logprobs}
 
 
 def text_of(message: Mapping[str, Any]) -> tuple[str | None, str | None]:

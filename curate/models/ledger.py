@@ -127,6 +127,8 @@ class Ledger:
 
 def newest(payloads: Sequence[bytes], limit: int | None) -> Reply | None:
     """The newest answer that fits a limit."""
+    if len(payloads) == 1:
+        return only(payloads[0], limit)
     best: record.Answer | None = None
     disowned = 0.0
     for payload in payloads:
@@ -139,3 +141,12 @@ def newest(payloads: Sequence[bytes], limit: int | None) -> Reply | None:
         if found.serves(limit) and (best is None or found.at >= best.at):
             best = found
     return None if best is None or best.at <= disowned else best.reply()
+
+
+def only(payload: bytes, limit: int | None) -> Reply | None:
+    """The same where there is one."""
+    try:
+        found = record.answer(payload)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found.reply() if found.serves(limit) else None

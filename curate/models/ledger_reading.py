@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,18 @@ RECENT = 65_536
 """Answers kept in a dictionary before they are sorted in with the others."""
 INDEX_AFTER = 1 << 20
 """Bytes scanned without an index that are worth writing one."""
+GAP = 4096
+"""Bytes between two answers that are read along rather than passed over."""
+STRETCH = 1 << 20
+"""Bytes read at once, unless a single answer is longer."""
 OPEN_FILES = 128
 STILL_SECONDS = 60.0
 """A torn tail that is older is nobody's any more."""
 
 Place = tuple[int, int, int]
 """Number of a segment, offset, length."""
+Wanted = tuple[int, int, int, int]
+"""A place, and which of the keys that are looked for it may hold."""
 
 
 class Places:
@@ -71,13 +77,25 @@ class Places:
 
     def find(self, keys: Sequence[bytes]) -> list[list[Place]]:
         """The places where an answer to each key may lie."""
+        found: list[list[Place]] = [[] for _ in keys]
+        for number, offset, length, row in self.in_order(keys):
+            found[row].append((number, offset, length))
+        return found
+
+    def in_order(self, keys: Sequence[bytes]) -> list[Wanted]:
+        """The same in the order they lie in."""
         wanted = np.frombuffer(b"".join(key[:8].ljust(8, b"\0") for key in keys), ">u8").astype(np.uint64)
         low = np.searchsorted(self._prefixes, wanted, "left")
-        high = np.searchsorted(self._prefixes, wanted, "right")
-        found = [list(self._recent.get(key_prefix, ())) for key_prefix in wanted.tolist()] if self._recent else [[] for _ in keys]
-        for row in np.flatnonzero(high > low).tolist():
-            found[row] += map(tuple, self._places[low[row] : high[row]].tolist())
-        return found
+        many = np.searchsorted(self._prefixes, wanted, "right") - low
+        rows = np.repeat(np.arange(len(keys)), many)
+        behind = np.arange(len(rows)) - np.repeat(np.cumsum(many) - many, many)  # 0, 1, ... among those of one key
+        places = self._places[low[rows] + behind]
+        found = [(*place, row) for place, row in zip(places.tolist(), rows.tolist(), strict=True)]
+        if self._recent:
+            for row, key_prefix in enumerate(wanted.tolist()):
+                if key_prefix in self._recent:
+                    found += [(*place, row) for place in self._recent[key_prefix]]
+        return sorted(found)
 
 
 class OpenFile:
@@ -108,6 +126,21 @@ class Segment:
     def torn(self) -> int:
         """Bytes behind the last whole record."""
         return self.size - self.covered
+
+
+def stretches(wanted: Sequence[Wanted]) -> Iterator[tuple[int, Sequence[Wanted]]]:
+    """Sorted places, cut into those that one read brings: (number of the segment, places)."""
+    start = 0
+    for end, (number, offset, length, _) in enumerate(wanted):
+        first, before = wanted[start], wanted[end - 1]
+        apart = end > start and (
+            number != first[0] or offset - before[1] - before[2] > GAP or offset + length - first[1] > STRETCH
+        )
+        if apart:
+            yield first[0], wanted[start:end]
+            start = end
+    if wanted:
+        yield wanted[start][0], wanted[start:]
 
 
 class Reading:
@@ -211,18 +244,18 @@ class Reading:
     def payloads(self, keys: Sequence[bytes]) -> list[list[bytes]]:
         """The payloads of all whole answers to each key. Damaged ones are left out."""
         with self._lock:
-            places = self.places.find(keys)
+            wanted = self.places.in_order(keys)
         found: list[list[bytes]] = [[] for _ in keys]
-        wanted = sorted((place, row) for row, many in enumerate(places) for place in many)
-        number, opened = -1, None
-        for place, row in wanted:
-            if place[0] != number:
-                number, opened = place[0], self._opened(place[0])
+        for number, stretch in stretches(wanted):
+            opened = self._opened(number)
             if opened is None:
                 continue
-            payload = segment_file.payload_of(os.pread(opened.descriptor, place[2], place[1]), keys[row])
-            if payload is not None:
-                found[row].append(payload)
+            start, last = stretch[0][1], stretch[-1]
+            block = memoryview(os.pread(opened.descriptor, last[1] + last[2] - start, start))
+            for _, offset, length, row in stretch:
+                payload = segment_file.payload_at(block, offset - start, length, keys[row])
+                if payload is not None:
+                    found[row].append(payload)
         return found
 
     def _opened(self, number: int) -> OpenFile | None:

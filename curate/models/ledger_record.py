@@ -2,15 +2,18 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from hashlib import sha256
+from json.encoder import encode_basestring
+from typing import Any, NamedTuple
 
 import pydantic_core
 import zstandard
 
-from curate.ids import digest
+from curate.ids import canonical_json
 from curate.models.asking import Reply, Request, Sampling
+from curate.models.replies import reply_of
 
 SECRET_NAMES = frozenset({"api_key", "base_url", "headers", "authorization"})
 """What tells where a model runs and who pays, not which it is: in an identity it would part equal answers and give a key away."""
@@ -18,6 +21,8 @@ TRUNCATED = frozenset({"length", "max_tokens"})
 """Reasons to finish that mean the limit was reached."""
 LARGEST = 1 << 30
 """Bytes of a record's JSON; whatever says it is larger is damaged."""
+LEVEL = -1
+"""Of zstd. Replies are read back four times as fast as from level 1, for half as many bytes again."""
 _WHOLE_NUMBERS = frozenset({"top_k", "logprobs"})
 _REPLY_FIELDS = frozenset(field.name for field in fields(Reply)) - {"raw", "from_ledger"}
 _TOOLS = threading.local()
@@ -39,11 +44,67 @@ def key(identity: Mapping[str, Any], request: Request) -> str:
     if SECRET_NAMES & identity.keys():
         raise ValueError(f"a model's identity must not hold {', '.join(sorted(SECRET_NAMES & identity.keys()))}")
     try:
-        return digest({"model": _given(identity), **asked(request), "sampling": _sampling(request.sampling)})
+        return sha256(_canonical(identity, request).encode()).hexdigest()
     except RecursionError as error:
         raise ValueError("this request cannot be asked: it is nested too deeply") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"this request cannot be asked: {error}") from error
+
+
+def _canonical(identity: Mapping[str, Any], request: Request) -> str:
+    """`canonical_json` of {"model": ..., **asked(request), "sampling": ...}, whose names stand here in their order.
+
+    Model and sampling are the same for all requests of a step, so what was written for the latest is kept.
+    """
+    kept = _kept(identity, request.sampling)
+    parts = ['{"messages":', _messages(request.messages), ',"model":', kept.model_json]
+    if request.response_format is not None:
+        parts += [',"response_format":', canonical_json(dict(request.response_format))]
+    parts += [',"sample":', _number(request.sample), ',"sampling":', kept.sampling_json]
+    if request.seed is not None:
+        parts += [',"seed":', _number(request.seed)]
+    if request.tools:
+        parts += [',"tools":', canonical_json([dict(tool) for tool in request.tools])]
+    return "".join(parts) + "}"
+
+
+class Kept(NamedTuple):
+    """A model's identity and a sampling, and their canonical JSON."""
+
+    identity: Mapping[str, Any]
+    copied: dict[str, Any]
+    """The identity as it was then."""
+    sampling: Sampling
+    model_json: str
+    sampling_json: str
+    sampling_told: dict[str, Any]
+
+
+def _kept(identity: Mapping[str, Any], sampling: Sampling) -> Kept:
+    """The latest of this thread, if these are the very same objects: equal ones may differ in JSON, as 1 and 1.0 do."""
+    latest: Kept | None = getattr(_TOOLS, "latest", None)
+    same = latest is not None and latest.sampling is sampling and latest.identity is identity and latest.copied == identity
+    if latest is None or not same:
+        told = _sampling(sampling)
+        latest = Kept(identity, dict(identity), sampling, canonical_json(_given(identity)), canonical_json(told), told)
+        _TOOLS.latest = latest
+    return latest
+
+
+def _number(value: Any) -> str:
+    return str(value) if type(value) is int else canonical_json(value)
+
+
+def _messages(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Canonical JSON of messages without their null fields; most are a role and a text."""
+    parts = []
+    for message in messages:
+        content, role = message.get("content"), message.get("role")
+        if len(message) == 2 and type(content) is str and type(role) is str:
+            parts.append(f'{{"content":{encode_basestring(content)},"role":{encode_basestring(role)}}}')
+        else:
+            parts.append(canonical_json(_given(message)))
+    return f"[{','.join(parts)}]"
 
 
 def asked(request: Request) -> dict[str, Any]:
@@ -87,11 +148,12 @@ def pack(identity: Mapping[str, Any], request: Request, reply: Reply, step: str 
             answer[name] = value
     if reply.logprobs == ():
         answer["logprobs"] = []  # asked for and none, which is not the same as not asked for
-    about = {"model": _given(identity), "step": step, "request": {**asked(request), "sampling": _sampling(request.sampling)}}
+    sampling = _kept(identity, request.sampling).sampling_told
+    about = {"model": _given(identity), "step": step, "request": {**asked(request), "sampling": sampling}}
     lines = b"\n".join((_json(answer), _json(reply.raw), _json(about)))
     compressor: zstandard.ZstdCompressor | None = getattr(_TOOLS, "compressor", None)
     if compressor is None:
-        compressor = _TOOLS.compressor = zstandard.ZstdCompressor(level=1)
+        compressor = _TOOLS.compressor = zstandard.ZstdCompressor(level=LEVEL)
     return compressor.compress(lines)
 
 
@@ -129,7 +191,7 @@ def lines_of(payload: bytes) -> list[bytes]:
         decompressor: zstandard.ZstdDecompressor | None = getattr(_TOOLS, "decompressor", None)
         if decompressor is None:
             decompressor = _TOOLS.decompressor = zstandard.ZstdDecompressor()
-        lines = decompressor.decompress(payload).split(b"\n")
+        lines = decompressor.decompress(payload).split(b"\n", 3)
     except zstandard.ZstdError as error:
         raise ValueError(f"a record cannot be decompressed: {error}") from error
     if len(lines) < 3:
@@ -137,7 +199,39 @@ def lines_of(payload: bytes) -> list[bytes]:
     return lines
 
 
-@dataclass(frozen=True, slots=True)
+class Raw(Mapping[str, Any]):
+    """A choice as the server sent it, read when somebody looks into it: most replies are only asked for their text."""
+
+    __slots__ = ("_line", "_found")
+
+    def __init__(self, line: bytes) -> None:
+        self._line = line
+        self._found: Mapping[str, Any] | None = None
+
+    def _read(self) -> Mapping[str, Any]:
+        if self._found is None:
+            self._found = _read(self._line)
+        return self._found
+
+    def __getitem__(self, name: str) -> Any:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._read() == (other._read() if isinstance(other, Raw) else other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+
+@dataclass(slots=True)
 class Answer:
     """A reply as it was recorded."""
 
@@ -185,7 +279,10 @@ class Answer:
         for name in ("tool_calls", "logprobs"):
             if name in told:
                 told[name] = tuple(told[name])
-        return Reply(**told, raw=_read(self.raw), from_ledger=True)
+        if self.raw != b"null":
+            told["raw"] = Raw(self.raw)
+        told["from_ledger"] = True
+        return reply_of(told)
 
 
 def answer(payload: bytes) -> Answer:

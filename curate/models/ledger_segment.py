@@ -73,12 +73,18 @@ def pack(key: bytes, payload: bytes, flags: int) -> bytes:
 
 def payload_of(record: bytes, key: bytes) -> bytes | None:
     """The payload of a record just read; None if it is damaged or another key's."""
-    if len(record) < HEAD.size:
+    return payload_at(memoryview(record), 0, len(record), key)
+
+
+def payload_at(block: memoryview, start: int, length: int, key: bytes) -> bytes | None:
+    """The same of a record within a block of bytes, which may end too early."""
+    end = start + length
+    if length < HEAD.size or end > len(block):
         return None
-    mark, crc, length, _, found = HEAD.unpack_from(record)
-    if mark != MARK or found != key or length != len(record) - HEAD.size or zlib.crc32(memoryview(record)[AFTER_CRC:]) != crc:
+    mark, crc, size, _, found = HEAD.unpack_from(block, start)
+    if mark != MARK or found != key or size != length - HEAD.size or zlib.crc32(block[start + AFTER_CRC : end]) != crc:
         return None
-    return record[HEAD.size :]
+    return bytes(block[start + HEAD.size : end])
 
 
 # -- reading

@@ -279,6 +279,10 @@ class Circuit:
         self.given_up, self.detail = kind, detail
         self._probe_at = now + seconds
 
+    def try_again(self, now: float) -> None:
+        """Ask again, one request at a time until one is answered, with all the patience there is."""
+        self.given_up, self._since = None, now
+
     def probe(self, now: float) -> bool:
         """Whether one request may find out if a model that was given up is back; at most one each PROBE_SECONDS."""
         if now < self._probe_at:

@@ -22,7 +22,7 @@ import base64
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from curate.models.completion import (
 )
 from curate.models.spec import ModelSpec
 from curate.models.transport import Address, Answer, FastTransport, Limits, SdkTransport, Transport, TransportError, address
+from curate.models.wire import Call
 
 OPENAI = "https://api.openai.com/v1"
 OPTIONS = frozenset(
@@ -131,15 +132,21 @@ class Server:
         """(reply, seconds), or the attempt that failed."""
         start = time.perf_counter()
         try:
-            answer = await self.transport.post(path, body)
-            seconds = time.perf_counter() - start
-            return self.understood(answer, seconds) if answer.status != 200 else (self.opened(answer), seconds)
+            answer: Answer | TransportError = await self.transport.post(path, body)
         except TransportError as error:
-            return self.failed(error.kind, error.detail, time.perf_counter() - start)
+            answer = error
+        return self.told(answer, time.perf_counter() - start)
+
+    def told(self, answer: Answer | TransportError, seconds: float) -> "tuple[dict[str, Any], float] | Attempt":
+        """(reply, seconds), or the attempt that failed."""
+        if isinstance(answer, TransportError):
+            return self.failed(answer.kind, answer.detail, seconds)
+        try:
+            return self.understood(answer, seconds) if answer.status != 200 else (self.opened(answer), seconds)
         except BadReply as error:
-            return self.failed("bad_reply", str(error), time.perf_counter() - start)
+            return self.failed("bad_reply", str(error), seconds)
         except Failed as error:
-            return self.failed(error.kind, str(error), time.perf_counter() - start, error.wait)
+            return self.failed(error.kind, str(error), seconds, error.wait)
 
     def opened(self, answer: Answer) -> dict[str, Any]:
         """The JSON of a reply with status 200, some of which are errors after all."""
@@ -193,6 +200,9 @@ class OpenAIBackend(Server):
         if any(isinstance(message.get("content"), list) for message in request.messages):
             messages = await asyncio.to_thread(with_pictures, request.messages, self.media)
             request = replace(request, messages=messages)
+        return self._chat_body(request, n)
+
+    def _chat_body(self, request: Request, n: int) -> dict[str, Any]:
         return chat_body(self.spec.name, request, n=n, limit_field=self.limit_field, extra=self.extra)
 
     async def send(self, request: Request) -> Attempt:
@@ -205,7 +215,28 @@ class OpenAIBackend(Server):
             body = await self.body(request, n)
         except BadQuestion as error:
             return [self.failed("request", str(error), None)] * n
-        called = await self.call("/chat/completions", body)
+        return self.attempts(await self.call("/chat/completions", body), n)
+
+    def begin(self, request: Request, n: int, done: Callable[[Sequence[Attempt]], None]) -> Call | None:
+        """The same without waiting: `done` is told within the turn of the event loop that reads the reply's last byte.
+
+        None where it takes more than that: pictures to read, another transport, a question that cannot be sent.
+        """
+        transport = self.transport
+        if not isinstance(transport, FastTransport) or any(isinstance(m.get("content"), list) for m in request.messages):
+            return None
+        start = time.perf_counter()
+
+        def came(answer: Answer | TransportError) -> None:
+            done(self.attempts(self.told(answer, time.perf_counter() - start), n))
+
+        try:
+            return transport.begin("/chat/completions", self._chat_body(request, n), came)
+        except TransportError:
+            return None
+
+    def attempts(self, called: "tuple[dict[str, Any], float] | Attempt", n: int) -> list[Attempt]:
+        """A call's outcome, for each of its n samples."""
         if isinstance(called, Attempt):
             return [called] * n
         found, seconds = called
@@ -219,8 +250,9 @@ class OpenAIBackend(Server):
             read = [read_reply(choice, found, think=self.think, price=price, n=n, seconds=seconds) for choice in choices]
         except BadReply as error:
             return [Reply(error="bad_reply", detail=hide(str(error)), seconds=seconds)] * n
-        missing = Reply(error="bad_reply", detail=f"choices: {len(read)} of the {n} asked for", seconds=seconds)
-        read += [missing] * (n - len(read))
+        if len(read) < n:
+            missing = Reply(error="bad_reply", detail=f"choices: {len(read)} of the {n} asked for", seconds=seconds)
+            read += [missing] * (n - len(read))
         return [reply if reply.detail is None else replace(reply, detail=hide(reply.detail)) for reply in read]
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,7 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 from curate import __version__
 from curate.errors import UsageError
 from curate.models.asking import ErrorKind
-from curate.models.wire import Pool, Proxy, WireError
+from curate.models.wire import Call, Outcome, Pool, Proxy, WireError
 
 if TYPE_CHECKING:
     import openai
@@ -177,7 +177,8 @@ class FastTransport:
         self.address = address
         self.limits = limits
         context = trusted(ca_file) if address.base.startswith("https") or (address.proxy or "").startswith("https") else None
-        self._pool = Pool(address.base, proxy_of(address.proxy), limits.max_reply, IDLE_SECONDS, context)
+        proxy, waits = proxy_of(address.proxy), (limits.total_s, limits.connect_s)
+        self._pool = Pool(address.base, proxy, limits.max_reply, IDLE_SECONDS, context, *waits)
         self._posts: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
@@ -185,10 +186,20 @@ class FastTransport:
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
         """Post JSON."""
+        return await self._call(self._post_head(path), encoded(body))
+
+    def begin(self, path: str, body: Mapping[str, Any], done: "Callable[[Answer | TransportError], None]") -> Call:
+        """Post JSON; `done` is told the reply within the turn of the event loop that read its last byte.
+
+        Raises TransportError for a body that cannot be posted.
+        """
+        return self._pool.start(self._post_head(path), encoded(body), lambda outcome: done(self._told(outcome)))
+
+    def _post_head(self, path: str) -> bytes:
         head = self._posts.get(path)
         if head is None:
             head = self._posts[path] = self._head("POST", path, "application/json")
-        return await self._call(head, encoded(body))
+        return head
 
     async def request(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> Answer:
         """Any call; `path` may carry a query of its own, `kind` is the body's content type."""
@@ -203,15 +214,22 @@ class FastTransport:
         return self._pool.head(method, target, {**headers, **self.address.headers})
 
     async def _call(self, head: bytes, body: bytes | None) -> Answer:
-        try:
-            received = await self._pool.call(head, body, self.limits.total_s, self.limits.connect_s)
-        except WireError as error:
-            raise self._failed(KINDS[error.what], str(error)) from None
-        except ssl.SSLCertVerificationError as error:
-            raise self._failed("engine", f"its certificate is not trusted: {error.verify_message}") from None
-        except OSError as error:
-            raise self._failed("connection", str(error) or type(error).__name__) from None
-        return Answer(received.status, received.headers, self.address.secrets.hide_bytes(received.body))
+        told = self._told(await self._pool.call(head, body))
+        if isinstance(told, TransportError):
+            raise told
+        return told
+
+    def _told(self, outcome: Outcome) -> "Answer | TransportError":
+        """What a call came to. Raises what is neither the server's doing nor the network's."""
+        if not isinstance(outcome, Exception):
+            return Answer(outcome.status, outcome.headers, self.address.secrets.hide_bytes(outcome.body))
+        if isinstance(outcome, WireError):
+            return self._failed(KINDS[outcome.what], str(outcome))
+        if isinstance(outcome, ssl.SSLCertVerificationError):
+            return self._failed("engine", f"its certificate is not trusted: {outcome.verify_message}")
+        if isinstance(outcome, OSError):
+            return self._failed("connection", str(outcome) or type(outcome).__name__)
+        raise outcome
 
     def _failed(self, kind: ErrorKind, what: str) -> TransportError:
         return TransportError(kind, self.address.secrets.hide(f"{self.address.base}: {what}"))
@@ -244,10 +262,13 @@ def proxy_of(url: str | None) -> Proxy | None:
     return Proxy(parts.hostname, parts.port or (443 if tls else 80), tls, login)
 
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def encoded(body: Mapping[str, Any]) -> bytes:
     """A body byte for byte as the SDK writes it."""
     try:
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return ENCODER.encode(body).encode()
     except (ValueError, TypeError) as error:
         raise TransportError("request", f"the request cannot be written as JSON: {type(error).__name__}: {error}") from None
 

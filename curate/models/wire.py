@@ -6,11 +6,14 @@ are read strictly; whatever is not HTTP, too long or cut off is a WireError that
 """
 
 import asyncio
+import socket
 import ssl
 import zlib
-from collections.abc import Mapping
+from asyncio.staggered import staggered_race
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 HEAD_LIMIT = 64 * 1024
@@ -37,11 +40,19 @@ class Received(NamedTuple):
     body: bytes
 
 
+Outcome = Received | Exception
+"""How a call ended."""
+
+
 class Connection(asyncio.Protocol):
-    """One connection, one call at a time."""
+    """One connection, one call at a time.
+
+    A call is told of its reply within the turn that reads the reply's last byte, before any other socket is read: what this
+    process has taken from the network and what the one who asked knows never differ by more than one reply.
+    """
 
     transport: asyncio.Transport
-    waiter: "asyncio.Future[Received] | None" = None
+    call: "Call | None" = None
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -64,15 +75,19 @@ class Connection(asyncio.Protocol):
         """Whether it can carry no call any more."""
         return self.transport.is_closing()
 
-    def ask(self, request: bytes) -> "asyncio.Future[Received]":
-        """Send a request; the future is its reply."""
+    def ask(self, request: bytes, call: "Call") -> None:
+        """Send a request; the call is told how it ends."""
         self._begin()
-        self.waiter = waiter = asyncio.get_running_loop().create_future()
+        self.call = call
         if self.closed:
             self.fail(WireError("cut", "the connection was closed as soon as it was made"))
         else:
             self.transport.write(request)
-        return waiter
+
+    def drop(self) -> None:
+        """Close without telling anybody."""
+        self.call = None
+        self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
@@ -80,7 +95,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
-        if self.waiter is None:  # nobody asked: what follows could be taken for the next reply
+        if self.call is None:  # nobody asked: what follows could be taken for the next reply
             self.transport.abort()
             return
         try:
@@ -94,7 +109,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Called by asyncio. Some bodies end with the connection."""
-        if self.waiter is not None and self.status is not None and self.left is None and self.chunks is None:
+        if self.call is not None and self.status is not None and self.left is None and self.chunks is None:
             self._finish()
         return False
 
@@ -105,10 +120,10 @@ class Connection(asyncio.Protocol):
 
     def fail(self, error: WireError) -> None:
         """Give the call up, and the connection with it."""
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(error)
+        call, self.call = self.call, None
         self.transport.abort()
+        if call is not None:
+            call.ended(self, error)
 
     def _read_head(self) -> None:
         """Status and headers, once they are whole; replies of status 1xx come before the real one."""
@@ -175,17 +190,20 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def _finish(self) -> None:
-        waiter, self.waiter = self.waiter, None
+        """The reply is whole. What is done about it may ask the next thing on this connection, so nothing comes after it."""
+        call, self.call = self.call, None
         if not self.keep:
             self.transport.close()
-        if waiter is None or waiter.done() or self.status is None:
+        if call is None or self.status is None:
             return
         body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        outcome: Outcome
         try:
             encoding = self.headers.get("content-encoding")
-            waiter.set_result(Received(self.status, self.headers, unpacked(body, encoding, self.limit) if encoding else body))
+            outcome = Received(self.status, self.headers, unpacked(body, encoding, self.limit) if encoding else body)
         except WireError as error:
-            waiter.set_exception(error)
+            outcome = error
+        call.ended(self, outcome)
 
 
 class Chunks:
@@ -276,6 +294,41 @@ def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
     return whole
 
 
+async def reach(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+    """A socket connected to the first address of a host that answers; OSError if none does.
+
+    The next address is tried beside those before it after EAGERNESS (RFC 8305); where a host has only one, nothing is raced.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:  # a name: to be asked for
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    families = [info[0] for info in found]
+    turns = sorted(range(len(found)), key=lambda place: families[:place].count(families[place]))  # families take turns
+    if len(turns) == 1:
+        return await connected(loop, found[0])
+    tried = [partial(connected, loop, found[place]) for place in turns]
+    winner: socket.socket | None
+    winner, _, problems = await staggered_race(tried, EAGERNESS)
+    if winner is None:
+        raise next((problem for problem in problems if problem is not None), OSError(f"no address of {host} answers"))
+    return winner
+
+
+async def connected(loop: asyncio.AbstractEventLoop, info: Any) -> socket.socket:
+    """A socket connected to one address."""
+    family, kind, protocol, _, address = info
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.sock_connect(made, address)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 class Proxy(NamedTuple):
     """A proxy between here and the server."""
 
@@ -285,10 +338,49 @@ class Proxy(NamedTuple):
     authorization: str | None
 
 
-class Pool:
-    """Connections to one server. Belongs to the event loop of its first call."""
+class Call:
+    """One request on its way, from `Pool.start` to its outcome or `cancel`."""
 
-    def __init__(self, base: str, proxy: Proxy | None, limit: int, idle_s: float, context: ssl.SSLContext | None) -> None:
+    __slots__ = ("pool", "done", "until", "connection", "connecting")
+
+    def __init__(self, pool: "Pool", done: Callable[[Outcome], None]) -> None:
+        self.pool = pool
+        self.done = done
+        self.until = 0.0
+        """When it has waited too long, in the event loop's time."""
+        self.connection: Connection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+
+    def ended(self, connection: Connection, outcome: Outcome) -> None:
+        """The reply, or why there is none. The connection is free before anybody learns of it."""
+        self.pool.ended(self, connection)
+        self.done(outcome)
+
+    def cancel(self) -> None:
+        """Give it up, and its connection with it; nobody is told."""
+        if self.connecting is not None:
+            self.connecting.cancel()
+        if self.connection is not None and self.connection.call is self:
+            self.connection.drop()
+            self.pool.ended(self, self.connection)
+
+
+class Pool:
+    """Connections to one server. Belongs to the event loop of its first call.
+
+    total_s, connect_s: how long a call may wait for its whole reply, and before that for a connection.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        proxy: Proxy | None,
+        limit: int,
+        idle_s: float,
+        context: ssl.SSLContext | None,
+        total_s: float = 600.0,
+        connect_s: float = 10.0,
+    ) -> None:
         parts = urlsplit(base)
         assert parts.hostname
         self.tls = parts.scheme == "https"
@@ -301,10 +393,15 @@ class Pool:
         self.limit = limit
         self.idle_s = idle_s
         self.context = context
+        self.total_s = total_s
+        self.connect_s = connect_s
         self.idle: list[Connection] = []
         self.open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._asked: dict[Call, None] = {}
+        """Calls that wait for a reply, the oldest first: one timer does for all of them."""
+        self._alarm: asyncio.TimerHandle | None = None
 
     def head(self, method: str, target: str, headers: Mapping[str, str]) -> bytes:
         """The part of a request that calls of one kind share: all but the length and the body."""
@@ -315,32 +412,77 @@ class Pool:
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.authority}", *(f"{name}: {headers[name]}" for name in headers)]
         return "".join(line + "\r\n" for line in lines).encode("latin-1")
 
-    async def call(self, head: bytes, body: bytes | None, total_s: float, connect_s: float) -> Received:
-        """One call. A call that is cancelled or fails takes its connection with it."""
+    def start(self, head: bytes, body: bytes | None, done: Callable[[Outcome], None]) -> Call:
+        """Begin a call in the running event loop; `done` is told its outcome, after this returned."""
         request = head + b"\r\n" if body is None else b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
         loop = asyncio.get_running_loop()
+        call = Call(self, done)
         connection = self._idle(loop)
         if connection is None:
-            connection = await self._connect(loop, min(connect_s, total_s))
-        waiter = connection.ask(request)
-        late = loop.call_later(total_s, connection.fail, WireError("late", f"waited {total_s:g} s for the whole reply"))
+            call.connecting = loop.create_task(self._connect_and_ask(loop, call, request))
+        else:
+            self._ask(loop, connection, call, request)
+        return call
+
+    async def call(self, head: bytes, body: bytes | None) -> Outcome:
+        """One call, waited for. If it is cancelled, its connection goes with it."""
+        waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome) -> None:
+            if not waiter.done():
+                waiter.set_result(outcome)
+
+        call = self.start(head, body, done)
         try:
-            received = await waiter
-        except BaseException:
-            connection.waiter = None
-            connection.transport.abort()
-            self.open.discard(connection)
+            return await waiter
+        except asyncio.CancelledError:
+            call.cancel()
             raise
-        finally:
-            late.cancel()
-        self._keep(connection, loop)
-        return received
+
+    async def _connect_and_ask(self, loop: asyncio.AbstractEventLoop, call: Call, request: bytes) -> None:
+        try:
+            connection = await self._connect(loop, min(self.connect_s, self.total_s))
+        except Exception as error:
+            call.connecting = None
+            loop.call_soon(call.done, error)  # not within this task, whose faults nobody looks at
+            return
+        call.connecting = None
+        self._ask(loop, connection, call, request)
+
+    def _ask(self, loop: asyncio.AbstractEventLoop, connection: Connection, call: Call, request: bytes) -> None:
+        call.connection = connection
+        call.until = loop.time() + self.total_s
+        self._asked[call] = None
+        if self._alarm is None:
+            self._alarm = loop.call_at(call.until, self._late)
+        connection.ask(request, call)
+
+    def _late(self) -> None:
+        """Give up what has waited too long."""
+        assert self._loop
+        self._alarm = None
+        now = self._loop.time() + 0.001
+        for call in list(self._asked):
+            if call.until > now:
+                break
+            if call.connection is not None:
+                call.connection.fail(WireError("late", f"waited {self.total_s:g} s for the whole reply"))
+        if self._asked and self._alarm is None:
+            self._alarm = self._loop.call_at(next(iter(self._asked)).until, self._late)
+
+    def ended(self, call: Call, connection: Connection) -> None:
+        """A call is over: its connection carries the next one, if it can."""
+        self._asked.pop(call, None)
+        if self._loop is None or not connection.keep or connection.closed:
+            self.open.discard(connection)
+        else:
+            self._keep(connection, self._loop)
 
     def _idle(self, loop: asyncio.AbstractEventLoop) -> Connection | None:
         """The connection that was used last."""
         if self._loop is not loop:  # another event loop's connections are dead
-            self._loop, self._sweep = loop, None
-            self.idle, self.open = [], set()
+            self._loop, self._sweep, self._alarm = loop, None, None
+            self.idle, self.open, self._asked = [], set(), {}
         while self.idle:
             connection = self.idle.pop()
             if not connection.closed:
@@ -349,9 +491,6 @@ class Pool:
         return None
 
     def _keep(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        if not connection.keep or connection.closed:
-            self.open.discard(connection)
-            return
         connection.idle_since = loop.time()
         self.idle.append(connection)
         if self._sweep is None:
@@ -380,7 +519,14 @@ class Pool:
 
     async def _direct(self, loop: asyncio.AbstractEventLoop, host: str, port: int, tls: bool) -> Connection:
         limit, context = self.limit, self.context if tls else None
-        made = await loop.create_connection(lambda: Connection(limit), host, port, ssl=context, happy_eyeballs_delay=EAGERNESS)
+        reached = await reach(loop, host, port)
+        try:
+            made = await loop.create_connection(
+                lambda: Connection(limit), sock=reached, ssl=context, server_hostname=host if context else None
+            )
+        except BaseException:
+            reached.close()
+            raise
         return made[1]
 
     async def _tunnel(self, loop: asyncio.AbstractEventLoop) -> Connection:
@@ -407,9 +553,10 @@ class Pool:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
+        for timer in (self._sweep, self._alarm):
+            if timer is not None:
+                timer.cancel()
+        self._sweep = self._alarm = None
         loop = asyncio.get_running_loop()
         for connection in self.open:
             if self._loop is loop:

@@ -100,6 +100,16 @@ def write_file(path: Path, content: bytes, scratch: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def refresh_file(path: Path, content: bytes, scratch: Path) -> None:
+    """Write a whole file that is soon written again: never half of it is seen, but a power cut may lose it."""
+    temporary = make_folder(scratch) / uuid.uuid4().hex
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder and what is in it; nothing happens if it is not there."""
     shutil.rmtree(path, ignore_errors=True)

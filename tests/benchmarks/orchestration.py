@@ -10,7 +10,8 @@ Each does eight prompts first, so that nobody is charged for imports.
 `curate run` is everything from a file of prompts to a published version, with ledger and retries; `step generate` is the
 part of it from the prompts in a shard to responses in Arrow on disk. `replay` is the same run in a fresh process and a
 store that holds nothing but the ledger. CPU is user and system time of the client and the processes it started; memory is the
-proportional set size of all of them together, sampled every 50 ms. The ideal is answers in full rounds of 50 ms.
+proportional set size of all of them together, sampled every 50 ms. The ideal is answers in full rounds of 50 ms; `floor` is
+how near to it a client comes that does nothing but send and receive bytes, on this machine and at this moment.
 """
 
 import argparse
@@ -110,6 +111,15 @@ def curate(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
     return numbers | step
 
 
+def floor(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
+    """One fixed request over hand-written protocols, whose answers nobody reads: what server and machine allow just now."""
+    from tests.benchmarks.transport import measure
+
+    found = asyncio.run(measure("floor", url, requests, at_once))
+    rounds = -(-requests // at_once)
+    return {"answers": requests, "cpu": found["cpu_us"] * requests / 1e6, "wall": found["wall_ratio"] * rounds * LATENCY}
+
+
 def plain_sdk(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
     """The SDK with a semaphore, as its users write it; nothing is kept."""
     import openai
@@ -183,7 +193,7 @@ def distilabel(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
     return measured(lambda: ask(prompts(requests)))
 
 
-CLIENTS = {"curate": curate, "openai": plain_sdk, "curator": curator, "distilabel": distilabel}
+CLIENTS = {"floor": floor, "curate": curate, "openai": plain_sdk, "curator": curator, "distilabel": distilabel}
 
 
 # -- taking turns
@@ -344,7 +354,7 @@ def main() -> None:
         url = server.stdout.readline().strip()
         plan = json.dumps({"latency_s": LATENCY, "static": 700}).encode()
         urllib.request.urlopen(urllib.request.Request(url + "/_plan", data=plan)).close()
-        turns = Turns(url, ["curate", "openai", *(("curator", "distilabel") if told.peers else ())], scratch)
+        turns = Turns(url, ["floor", "curate", "openai", *(("curator", "distilabel") if told.peers else ())], scratch)
         print(
             f"{told.requests:,} requests, answers of ~1 KB after {LATENCY * 1000:g} ms, middle of {told.rounds} rounds, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"

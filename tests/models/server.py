@@ -25,6 +25,7 @@ import gzip
 import hashlib
 import json
 import random
+import socket
 import struct
 import subprocess
 import sys
@@ -58,6 +59,8 @@ FAULTS = (
     *("chunked", "chunked_cut", "content_filter", "refusal", "context_length", "401", "401_echo", "500_echo", "redirect"),
     "error_200",
 )
+ESTABLISHED = 1
+"""TCP_INFO's first byte while both ends are open."""
 WRONG = b'{"object":"chat.completion","choices":{"0":"yes"},"data":"none","usage":[]}'
 
 
@@ -85,6 +88,8 @@ class Entry:
     """Every byte of the whole reply was handed to the kernel."""
     read: bool | None = None
     """The client took every byte from its kernel; None while that is not known. After a reset some were left."""
+    gone: bool | None = None
+    """The client had closed its end when the reply was sent: the kernel took it, and nobody could read it."""
     sent_at: float | None = None
     body: str | None = None
     headers: dict[str, str] | None = None
@@ -275,7 +280,7 @@ class Connection(asyncio.Protocol):
         self.leave()
         if self.entry is not None and self.entry.read is None and self.entry.sent_at is not None:
             # the kernel answers what comes to a closed socket with unread bytes by a reset, and a clean end by nothing
-            self.entry.read = exc is None and self.entry.flushed
+            self.entry.read = exc is None and self.entry.flushed and not self.entry.gone
 
     def eof_received(self) -> bool:
         return False
@@ -335,6 +340,8 @@ class Connection(asyncio.Protocol):
         whole = answer.how in ("whole", "chunked")
         if self.transport.is_closing():
             return
+        if self.entry is not None:
+            self.entry.gone = self.closed_by_client() or None
         if answer.how == "garbage":
             self.transport.write(b"\x00\x01 this is no HTTP\r\n\r\n")
         elif answer.how == "slow":
@@ -357,6 +364,13 @@ class Connection(asyncio.Protocol):
         self.busy = False
         if self.buffer and not self.transport.is_closing():
             asyncio.get_running_loop().call_soon(self.next_request)
+
+    def closed_by_client(self) -> bool:
+        """Whether the client's end is closed, which the kernel knows before this program is told."""
+        if self.transport.is_closing() or not hasattr(socket, "TCP_INFO"):
+            return False
+        state: bytes = self.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return state[0] != ESTABLISHED
 
     def abort(self) -> None:
         """Close with a reset."""

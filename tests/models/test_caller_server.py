@@ -102,7 +102,11 @@ with Session({"m": spec}, Path(sys.argv[2])) as session:
 
 @pytest.mark.slow
 def test_killed_five_times_and_run_again(server: ModelServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was delivered is asked again only if the process died between reading it from its socket and writing it down."""
+    """What was delivered is asked again only if the process died between reading it from its socket and writing it down.
+
+    It writes each reply down before it reads the next, so that is one answer a kill at most. What lay in a kernel's buffer
+    when its process was killed was read by nobody; it is counted and printed.
+    """
     server.plan(latency_s=0.02, words=[3, 8])
     command = [sys.executable, "-c", RUN, server.base_url, str(tmp_path), "3000"]
     draw, lost = random.Random(5), []
@@ -116,11 +120,16 @@ def test_killed_five_times_and_run_again(server: ModelServer, tmp_path: Path, ca
         process.communicate()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.strip() == "3000"
-    delivered = Counter(entry["sha256"] for entry in asked(server) if usable(entry))
+    entries = asked(server)
+    delivered = Counter(entry["sha256"] for entry in entries if usable(entry))
     lost = [sha256 for sha256, times in delivered.items() if times > 1]
+    unread = sum(entry["flushed"] and not entry["delivered"] and not entry.get("gone") for entry in entries)
     with capsys.disabled():
-        sys.stdout.write(f"\n{len(lost)} of 3,000 answers were delivered but not yet written when one of 5 kills came\n")
-    assert len(lost) <= 5 * 32
+        sys.stdout.write(
+            f"\n{len(lost)} of 3,000 answers were read but not yet written when one of 5 kills came; "
+            f"{unread} more lay in a kernel's buffer, read by nobody\n"
+        )
+    assert len(lost) <= 5
     assert max(delivered.values()) <= 2
     before = server.counts()["count"]
     subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.ids import digest
 from curate.models.asking import Reply, Request, Sampling
 from curate.models.ledger import Ledger
-from curate.models.ledger_record import about, answer, pack
+from curate.models.ledger_record import about, answer, asked, key, pack
+from curate.models.replies import reply_of
 
 WRITER = {"name": "writer", "revision": None, "kind": "chat"}
 
@@ -328,3 +330,81 @@ def test_an_answer_of_no_use_is_kept_and_never_served_again(tmp_path: Path) -> N
         assert found is not None and found.text == "Verdict: A"
         (spent,) = [row for row in again.spent() if row.calls]
         assert (spent.calls, spent.answered, spent.errors, spent.cost_usd) == (2, 2, {"unparsable": 1}, 1.0)
+
+
+# -- what is written and read in a short way is what the long way gives
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+PLAIN_MESSAGES = st.fixed_dictionaries({"role": st.sampled_from(["user", "system", 'a "role"']), "content": TEXTS})
+MESSAGES = PLAIN_MESSAGES | st.fixed_dictionaries({"role": st.just("user"), "content": VALUES}, optional={"name": VALUES})
+
+
+@given(
+    messages=st.lists(MESSAGES, max_size=3),
+    identity=st.dictionaries(st.sampled_from(["name", "revision", "options"]), VALUES),
+    sample=st.integers() | st.booleans(),
+    seed=st.none() | st.integers(),
+    response_format=st.none() | st.dictionaries(st.text(max_size=3), VALUES, max_size=2),
+    tools=st.lists(st.dictionaries(st.text(max_size=3), VALUES, max_size=2), max_size=2),
+    temperature=st.none() | st.floats(0, 2),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_key_is_the_digest_of_the_whole_request(messages, identity, sample, seed, response_format, tools, temperature) -> None:  # type: ignore[no-untyped-def]
+    request = Request(tuple(messages), Sampling(temperature), seed, sample, tuple(tools), response_format)
+    model = {name: value for name, value in identity.items() if value is not None}
+    sampling = {} if temperature is None else {"temperature": temperature}
+    whole = {"model": model, **asked(request), "sampling": sampling}
+    try:
+        expected = digest(whole)
+    except ValueError:  # half a surrogate pair
+        with pytest.raises(ValueError, match="cannot be asked"):
+            key(identity, request)
+        return
+    assert key(identity, request) == expected
+
+
+def test_equal_identities_with_different_json_have_different_keys() -> None:
+    settings_of = [{"name": "m", "options": {"body.top_a": value}} for value in (1, 1.0, True)]
+    keys = [key(identity, PLAIN) for identity in settings_of]
+    assert len(set(keys)) == 3
+    settings_of[0]["options"] = {"body.top_a": 2}
+    assert key(settings_of[0], PLAIN) not in keys
+
+
+def test_a_reply_made_quickly_is_the_same() -> None:
+    told = {"text": "Red.", "finish_reason": "stop", "response_tokens": 3, "from_ledger": True}
+    quick, slow = reply_of(told), Reply(**told)  # type: ignore[arg-type]
+    assert quick == slow
+    assert replace(quick, text="Blue.") == replace(slow, text="Blue.")
+    assert quick.usable and quick.tool_calls == ()
+
+
+def test_the_raw_choice_of_a_kept_reply_reads_like_the_one_that_came(ledger: Ledger) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Red."}, "usage": None}
+    kept = [ask(), ask("Name a fruit.")]
+    keep(ledger, kept[0], said(raw=choice))
+    keep(ledger, kept[1], said())
+    whole, without = ledger.find([ledger.key(WRITER, request) for request in kept], [None, None])
+    assert whole is not None and whole.raw is not None
+    assert whole.raw == choice and choice == whole.raw and dict(whole.raw) == choice and len(whole.raw) == 3
+    assert whole.raw["message"]["content"] == "Red." and whole.raw.get("nothing") is None
+    assert without is not None and without.raw is None
+
+
+def test_answers_far_apart_and_side_by_side_are_all_found(ledger: Ledger) -> None:
+    requests = [ask(f"Question {number}?") for number in range(400)]
+    for number, request in enumerate(requests):
+        keep(ledger, request, said(f"Answer {number}. " + "many words " * (2000 if number % 50 == 0 else 1)))
+    wanted = requests[::-7] + requests[:3] + [ask("Never asked?")] + requests[:1]
+    found = texts(ledger, *wanted)
+    assert [text and text.split(".")[0].removeprefix("Answer ") for text in found] == [
+        *(str(number) for number in range(399, -1, -7)),
+        *("0", "1", "2"),
+        None,
+        "0",
+    ]

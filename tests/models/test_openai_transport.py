@@ -2,13 +2,15 @@
 
 import asyncio
 import gzip
+import os
 import shutil
+import socket
 import ssl
 import subprocess
 import tracemalloc
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -504,3 +506,68 @@ def test_forms_of_a_secret_are_hidden() -> None:
     assert secrets.hide("no news") == "no news"  # too short to be a secret
     assert secrets.hide_bytes(b"tiny words of an answer") == b"tiny words of an answer"
     assert secrets.hide("key sk-live-0123456789, Bearer abcdefghi, http://a:b@h/x") == "key ***, ***, http://***h/x"
+
+
+def test_a_call_is_told_of_its_reply_before_another_socket_is_read() -> None:
+    """What this process has taken from the network and what the one who asked knows differ by one reply at most."""
+    calls = 4
+    arrived: list[asyncio.StreamWriter] = []
+
+    async def together(request: bytes, writer: asyncio.StreamWriter) -> None:
+        arrived.append(writer)
+        if len(arrived) == calls:
+            for one in arrived:
+                one.write(HEAD + b"Content-Length: 5\r\n\r\nhello")
+                await one.drain()
+
+    unread: list[int] = []
+
+    def waiting(connection: Any) -> bool:
+        """Whether a reply lies in the kernel's buffer."""
+        descriptor = os.dup(connection.transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=descriptor) as same, suppress(BlockingIOError):
+            return bool(same.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return False
+
+    async def main() -> None:
+        async with speaking(together) as port:
+            transport = FastTransport(address(f"http://127.0.0.1:{port}/v1", None, {}))
+            over = asyncio.Event()
+
+            def done(answer: Any) -> None:
+                assert answer.body == b"hello"
+                unread.append(sum(map(waiting, transport._pool.open)))
+                if len(unread) == calls:
+                    over.set()
+
+            for _ in range(calls):
+                transport.begin("/chat/completions", {"a": 1}, done)
+            while len(arrived) < calls:
+                await asyncio.sleep(0)
+            await asyncio.wait_for(over.wait(), 5)
+            await transport.close()
+
+    asyncio.run(main())
+    assert unread == [3, 2, 1, 0]
+
+
+def test_a_call_that_is_cancelled_tells_nobody_and_takes_its_connection_with_it() -> None:
+    async def silent(request: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> tuple[list[Any], int]:
+        async with speaking(silent) as port:
+            transport = FastTransport(address(f"http://127.0.0.1:{port}/v1", None, {}), Limits(0.3, 1.0))
+            told: list[Any] = []
+            calls = [transport.begin("/x", {}, told.append) for _ in range(3)]
+            calls[0].cancel()  # not connected yet
+            while not all(call.connection for call in calls[1:]):
+                await asyncio.sleep(0.005)
+            calls[1].cancel()
+            await asyncio.sleep(0.6)
+            return told, len(transport._pool.open)
+
+    told, left = asyncio.run(main())
+    (late,) = told  # the third had to wait too long
+    assert isinstance(late, TransportError) and late.kind == "timeout"
+    assert left == 0

@@ -1,0 +1,17 @@
+"""Replies made in quantity."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from curate.models.asking import Reply
+
+
+def reply_of(told: Mapping[str, Any]) -> Reply:
+    """A reply with these fields and every other at its default.
+
+    The same as Reply(**told) at a fifth of its cost: a frozen dataclass sets its sixteen fields one by one through `object`,
+    which for a run served from the ledger is a tenth of all there is to do.
+    """
+    reply = object.__new__(Reply)
+    reply.__dict__.update(told)
+    return reply
