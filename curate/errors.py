@@ -7,12 +7,16 @@ CurateError
 ├── DataError             input rows that cannot be used
 │   └── TooManyRejects    more bad rows than the source allows
 ├── StepError             an operator failed on a shard
+│   └── NoAnswers         models left too many rows without an answer
+├── GateClosed            a version that its recipe's gates keep from being published
 ├── ExportError           an export that would lose or falsify something
+├── Busy                  another run makes the same dataset
 └── StoreError            the store could not be read or written
     └── Damaged           a stored file no longer matches its recorded sha256
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class CurateError(Exception):
@@ -52,8 +56,40 @@ class StepError(CurateError):
     """An operator failed; names the step and the shard."""
 
 
+class NoAnswers(StepError):
+    """More rows of a step have no answer than `max_errors` allows. What was answered is kept."""
+
+    def __init__(self, text: str, passes: bool = True) -> None:
+        super().__init__(text)
+        self.passes = passes
+        """Whether asking again later may help: true unless a limit of the caller's own was reached."""
+
+
+class GateClosed(CurateError):
+    """A gate of the recipe is closed: nothing was published. The text holds a table of the gates.
+
+    results: every gate as `curate.publish.gates.Result`, the closed ones first. metrics: all that would have been published.
+    """
+
+    def __init__(self, text: str, results: Sequence[Any] = (), metrics: Mapping[str, float | None] | None = None) -> None:
+        super().__init__(text)
+        self.results = tuple(results)
+        self.metrics = dict(metrics or {})
+
+
 class ExportError(CurateError):
     """An export that would lose or falsify something, refused."""
+
+
+class Busy(CurateError):
+    """Another run makes the same dataset right now."""
+
+    def __init__(self, text: str, holder: Mapping[str, Any] | None = None, stepped_aside: bool = False) -> None:
+        super().__init__(text)
+        self.holder = holder or {}
+        """Who: `run`, `host`, `pid` and `since` (unix seconds), as far as they are known."""
+        self.stepped_aside = stepped_aside
+        """Whether that is as it should be, and no failure."""
 
 
 class StoreError(CurateError):

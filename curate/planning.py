@@ -1,21 +1,36 @@
-"""What a run would do: steps done already, rows to expect. Calls no model and reads no data but hashes of files."""
+"""What a run would do: steps done already, rows and model calls to expect.
 
+Calls no model, and reads no data but hashes of files and, where responses are judged together, the ids of their prompts.
+"""
+
+import math
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from curate import tables
+from curate.generate.generate import Generate
+from curate.generate.perturb import Perturb
+from curate.generate.rewrite import Rewrite
 from curate.models.ledger_spent import grouped
 from curate.models.operator import ModelOperator
+from curate.pair.pair import Pair
 from curate.publish.wording import visible
 from curate.recipe import Recipe, Step
 from curate.recipe.plan import changed
+from curate.refresh import REPLACE
 from curate.run import Run
-from curate.store.store import Store
+from curate.score.judge import Judge
+from curate.store.store import Snapshot, Store
+from curate.tables import Grain
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
+Groups = Counter[int]
+"""How many prompts have so many rows, by that number."""
 WIDE = 100  # columns a terminal needs for the parameters
 
 
@@ -47,14 +62,16 @@ def outlook(recipe: Recipe, root: Path) -> list[Outlook]:
     run = Run(recipe, Store(root))
     prices = mean_costs(root)
     stage = run.found_source()
-    kept = expected = stage.snapshot.kept if stage else None
-    found = [Outlook("source", "source", recipe.grain, stage is not None, kept, kept, 0, 0.0, False, {}, recipe.source_line)]
+    kept = stage.snapshot.kept if stage else None
+    expected = groups_of(run.store, stage.snapshot) if stage else None
+    about = ({} if recipe.refresh == REPLACE else {"refresh": str(recipe.refresh)}, recipe.source_line)
+    found = [Outlook("source", "source", recipe.grain, stage is not None, kept, kept, 0, 0.0, False, *about)]
     for step in recipe.steps:
         before = stage
         stage = run.found_step(step, before.snapshot) if before else None
         rows, given = (before.snapshot.kept if before else None), expected
         kept = stage.snapshot.kept if stage else None
-        expected = kept if stage else passed_on(step, given)
+        expected = groups_of(run.store, stage.snapshot) if stage else passed_on(step, given)
         calls = 0 if stage else calls_of(step, given)
         names = [recipe.models[key].name for key in step.operator.models()]
         grain = step.grain_in if step.grain_in == step.grain_out else f"{step.grain_in} → {step.grain_out}"
@@ -64,18 +81,73 @@ def outlook(recipe: Recipe, root: Path) -> list[Outlook]:
     return found
 
 
-def calls_of(step: Step, rows: int | None) -> int | None:
-    """Model calls of a step that is given so many rows."""
-    if not isinstance(step.operator, ModelOperator):
+def groups_of(store: Store, snapshot: Snapshot) -> Groups:
+    """The sizes of a snapshot's prompts, kept rows alone. Only where responses belong together is anything read."""
+    if snapshot.grain != "responses":
+        return Counter({1: snapshot.kept})
+    sizes: Groups = Counter()
+    for shard in snapshot.shards:  # which never split a prompt
+        table = store.read_shard(shard, snapshot.grain, ["prompt_id", "flags"])
+        sizes.update(Counter(table.filter(tables.is_kept(table))["prompt_id"].to_pylist()).values())
+    return sizes
+
+
+def calls_of(step: Step, groups: Groups | None) -> int | None:
+    """Model calls of a step that is given prompts of such sizes; fewer where texts are missing or equal."""
+    operator = step.operator
+    if not isinstance(operator, ModelOperator):
         return 0
-    return None if rows is None else step.operator.calls(rows)
+    if groups is None:
+        return None
+    if isinstance(operator, Judge):
+        return operator.calls(judged_together(operator, step.grain_in, groups))
+    if isinstance(operator, Rewrite) and step.grain_in == "responses" and operator.kind != "back_translate":
+        return operator.calls(groups.total())  # each prompt once
+    return operator.calls(rows_in(groups))
 
 
-def passed_on(step: Step, rows: int | None) -> int | None:
-    """Rows to expect after a step that is not done: one a call where it generates, a pair of two responses, else as many."""
-    if rows is None or step.grain_in == step.grain_out:
-        return rows
-    return rows // 2 if step.grain_out == "pairs" else calls_of(step, rows)
+def judged_together(judge: Judge, grain: Grain, groups: Groups) -> int:
+    """Questions that a judge asks for one aspect in one round: one for each text, or for each part that is shown together."""
+    rows = rows_in(groups)
+    if judge.how != "listwise":
+        return 2 * rows if grain == "pairs" else rows
+    return rows if grain == "pairs" else sum(count * math.ceil(size / judge.per_call) for size, count in groups.items())
+
+
+def rows_in(groups: Groups) -> int:
+    """Rows of prompts of such sizes."""
+    return sum(size * count for size, count in groups.items())
+
+
+def passed_on(step: Step, groups: Groups | None) -> Groups | None:
+    """The sizes to expect after a step that is not done: what it makes at most, else as many as before."""
+    if groups is None:
+        return None
+    operator = step.operator
+    if isinstance(operator, Generate):
+        return Counter({operator.samples_per_prompt: rows_in(groups)})
+    if isinstance(operator, Rewrite):
+        each = operator.n + operator.keep_original
+        whole = step.grain_in == "prompts" or operator.kind == "back_translate"
+        return Counter({1: each * (rows_in(groups) if whole else groups.total())})
+    if isinstance(operator, Perturb):
+        versions = operator.per_response or len(operator.kinds)
+        return Counter({size * (1 + versions): count for size, count in groups.items()})
+    if isinstance(operator, Pair):
+        return Counter({1: sum(count * pairs_of(operator, size) for size, count in groups.items())})
+    return groups
+
+
+def pairs_of(pair: Pair, size: int) -> int:
+    """The most pairs that a prompt of so many responses gives."""
+    if pair.how == "adjacent" or pair.how in ("best_worst", "best_random", "best_vs_k"):
+        most = size - 1
+    elif pair.how in ("correct_incorrect", "tree"):
+        most = size // 2  # a guess: which are right is not known; every one of the fewer kind meets another
+    else:
+        most = size * (size - 1) // 2
+    limit = pair.most_per_prompt
+    return max(0, most if limit is None else min(most, limit))
 
 
 def mean_costs(root: Path) -> dict[str, float]:

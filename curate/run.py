@@ -4,19 +4,19 @@ Read the source, apply the steps in order, publish. Whatever was done before (by
 recipe that shares its first steps) is found by its key and not done again.
 """
 
-import contextlib
 import os
 import shutil
 import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -34,21 +34,25 @@ from curate.engine.shard import (
     run_chain,
     run_features,
 )
-from curate.errors import DataError, StepError, UsageError
+from curate.errors import Busy, DataError, GateClosed, NoAnswers, StepError
 from curate.export.recipes import write_exports
-from curate.ids import canonical_json, digest
+from curate.ids import digest
 from curate.models.operator import ModelOperator
 from curate.models.session import Session, identity_of
+from curate.notify import event_of, notify
 from curate.operator import DatasetOperator, Operator, RunsOn, ShardOperator
 from curate.publish.version import Publication, Stage, publish
 from curate.recipe import Recipe, Step
+from curate.refresh import Refresh, found_refreshed, mappings_of, refreshed
 from curate.source import Rejects, fingerprint, grain_of, partition, read
 from curate.source.rejects import Tally
 from curate.store import arrow, disk
+from curate.store.runs import Ended, RunRecord, claim
 from curate.store.store import Shard, Snapshot, Store
 from curate.store.versions import Version
 
 SHARD_MB = 64.0
+T = TypeVar("T")
 
 
 def shard_bytes() -> int:
@@ -114,6 +118,18 @@ class Done:
     """Folders of the exports that the recipe asks for."""
 
 
+class Around(Protocol):
+    """Does a step, or has it done in some frame of its own."""
+
+    def __call__(self, name: str, call: Callable[[], T], /) -> T:
+        """What `call` gives; it may be called again after an error that passes."""
+
+
+def just_call(name: str, call: Callable[[], T], /) -> T:
+    """No frame at all."""
+    return call()
+
+
 @dataclass
 class Run:
     """One execution of a recipe against a store."""
@@ -128,49 +144,115 @@ class Run:
     """US dollars this run may spend on model calls; None for no limit."""
     max_calls: int | None = None
     """Model calls this run may make; None for no limit."""
+    publish_anyway: bool = False
+    """Publish even if a gate of the recipe is closed; the manifest says so."""
+    refresh: Refresh | None = None
+    """What is taken of a source that changed since the last version; None for what the recipe says."""
+    busy: Literal["wait", "step_aside", "refuse"] = "wait"
+    """What to do while another run makes the same dataset."""
+    notify: str | None = None
+    """A command told how the run ended; see curate.notify."""
+    via: Literal["inline", "prefect"] = "inline"
+    flow_run_id: str | None = None
+    """Id of the Prefect flow run that this is, if it is one."""
+    schedule: str | None = None
+    """Name of the schedule that started it, if one did."""
+    around: Around = field(default=just_call, repr=False)
+    """Called with each step's name and what does it: where a flow makes a task of it."""
+    _record: RunRecord = field(init=False, repr=False)
     _session: Session | None = field(default=None, init=False, repr=False)
+    _ahead: dict[int, tuple[list[Outcome], float]] = field(default_factory=dict, init=False, repr=False)
+    """By position in the recipe: outcomes and seconds of steps that ran along with an earlier one and are not finished."""
+    _begun: set[int] = field(default_factory=set, init=False, repr=False)
+    """Positions of steps that began: one that begins again had an error that may have passed."""
     id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
 
     def __call__(self) -> Done:
         """Run to the end; the run's record in the store says how it ended, whatever happens."""
-        if self.recipe.gates:
-            # a gate that is not checked is worse than none: somebody relies on it
-            raise UsageError(f"gates cannot be checked yet ({', '.join(self.recipe.gates)}); take them out of the recipe")
         self.store.writable()
-        started = time.time()
+        self._record = self._new_record().start()
         try:
-            self._record("running", started)
-            with self.engine, self._models():
-                stages = self._steps()
-            version, published = self._publish(stages, started)
-            exports = write_exports(version, () if self.limit else self.recipe.exports, self.store.root)
-        except KeyboardInterrupt:
-            self._record("interrupted", started)
+            preview = self.limit is not None
+            with claim(self.store.root, self.recipe.name, self.busy, self._waits, run=self.id, preview=preview):
+                self._record.go_on()
+                done = self._made()
+        except Exception as error:
+            self._failed(error)
             raise
-        except BaseException as error:
-            with contextlib.suppress(Exception):  # a full disk must not hide the reason
-                self._record("failed", started, error=str(error))
+        except BaseException:
+            self._ended("interrupted")
             raise
-        self._record("done", started, version=str(version), published=published)
+        self._ended("done" if done.published else "unchanged", version=str(done.version), published=done.published)
+        return done
+
+    def _new_record(self) -> RunRecord:
+        return RunRecord(
+            self.store.root,
+            self.id,
+            self.recipe.name,
+            self.recipe.path,
+            self.limit,
+            via=self.via,
+            flow_run_id=self.flow_run_id,
+            schedule=self.schedule,
+        )
+
+    def _made(self) -> Done:
+        started = time.time()
+        with self.engine, self._models():
+            stages = self._steps()
+        self._record.at("publish", stages[-1].snapshot.kept)
+        version, published = self.around("publish", partial(self._publish, stages, started))
+        exports = write_exports(version, () if self.limit else self.recipe.exports, self.store.root)
         return Done(self.id, version, published, tuple(stages), tuple(exports))
+
+    def _waits(self, why: str) -> None:
+        self.watch.said(why)
+        self._record.wait(why)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, Busy) and error.stepped_aside:
+            self._ended("skipped", error=str(error))
+        elif isinstance(error, GateClosed):
+            self._ended("gate_closed", error=str(error), gates=[result.to_json() for result in error.results], metrics=error.metrics)
+        else:
+            self._ended("failed", error=str(error))
+
+    def _ended(self, state: Ended, **more: Any) -> None:
+        """Write how the run ended, and tell whoever wants to know."""
+        self._record.end(state, **more)
+        if self.notify and (event := event_of(self._record.fields)) is not None:
+            notify(self.notify, event, self.watch.said)
 
     # -- steps
 
     def _steps(self) -> list[Stage]:
-        stages = [self._read_source()]
-        if self.limit is not None:
-            stages[0] = replace(stages[0], snapshot=self._preview(stages[0].snapshot, self.limit))
-        steps = list(self.recipe.steps)
-        while len(stages) <= len(steps):
-            step = steps[len(stages) - 1]
-            if (found := self.found_step(step, stages[-1].snapshot)) is not None:
-                self.watch.finished(found, 0.0, True)
-                stages.append(found)
-            elif isinstance(step.operator, DatasetOperator):
-                stages.append(self._run_dataset(step, step.operator, stages[-1].snapshot))
-            else:
-                stages += self._run_chain(chain_of(steps[len(stages) - 1 :]), stages[-1].snapshot)
+        self._record.at("source")
+        stages = [self.around("source", self._source)]
+        for position, step in enumerate(self.recipe.steps):
+            before = stages[-1].snapshot
+            self._record.at(step.operator.name, before.kept)
+            stages.append(self.around(step.operator.name, partial(self._step, position, before)))
         return stages
+
+    def _source(self) -> Stage:
+        stage = self._read_source()
+        return stage if self.limit is None else replace(stage, snapshot=self._preview(stage.snapshot, self.limit))
+
+    def _step(self, position: int, before: Snapshot) -> Stage:
+        """One step: its outcomes are there if it ran along with an earlier one, or it was done before, or it runs now."""
+        step = self.recipe.steps[position]
+        if (ahead := self._ahead.pop(position, None)) is not None:
+            return self._finish(step, before, *ahead)
+        if (found := self.found_step(step, before)) is not None:
+            self.watch.finished(found, 0.0, True)
+            return found
+        if self._session and position in self._begun:
+            self._session.try_again()
+        self._begun.add(position)
+        if isinstance(step.operator, DatasetOperator):
+            return self._run_dataset(step, step.operator, before)
+        return self._run_chain(position, before)
 
     def _asked(self, operator: Operator, parents: Sequence[str]) -> dict[str, Any]:
         """What a step is asked: whatever can change its rows, nothing else."""
@@ -221,10 +303,11 @@ class Run:
             return
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in errors.items())
         how = "raise --max-cost or --max-calls" if set(errors) == {"budget"} else "see to the endpoint, or raise max_errors"
-        raise StepError(
+        raise NoAnswers(
             f"step {step.operator.name}: {sum(errors.values()):,} of {rows:,} rows have no answer ({kinds}), more than "
             f"max_errors: {self.recipe.max_errors:g} allows. Every answer that came is kept; {how}, and run again: only "
-            f"the missing ones are asked."
+            f"the missing ones are asked.",
+            passes="budget" not in errors,
         )
 
     def _ready(self, operator: ShardOperator) -> ShardOperator:
@@ -246,8 +329,9 @@ class Run:
             with session.interruptible():
                 yield
 
-    def _run_chain(self, chain: Sequence[Step], before: Snapshot) -> list[Stage]:
-        """Run consecutive shard operators shard by shard; each still commits its own snapshot."""
+    def _run_chain(self, position: int, before: Snapshot) -> Stage:
+        """Run consecutive shard operators shard by shard. The first is finished; the others are when their turn comes."""
+        chain = chain_of(self.recipe.steps[position:])
         operators = tuple(self._ready(step.operator) for step in chain if isinstance(step.operator, ShardOperator))
         asked = tuple(self._shard_asked(operator) for operator in operators)
         tasks = [Task(self.store.root, operators, asked, before.grain, i, shard) for i, shard in enumerate(before.shards)]
@@ -258,12 +342,10 @@ class Run:
         for shard, outcomes in zip(before.shards, self.engine.map(run_chain, tasks, runs_on), strict=True):
             results.append(outcomes)
             self.watch.advanced(shard.kept)
-        stages: list[Stage] = []
         seconds = (time.perf_counter() - started) / len(chain)
-        for position, step in enumerate(chain):
-            stages.append(self._finish(step, before, [outcomes[position] for outcomes in results], seconds))
-            before = stages[-1].snapshot
-        return stages
+        for place in range(len(chain)):
+            self._ahead[position + place] = ([outcomes[place] for outcomes in results], seconds)
+        return self._finish(chain[0], before, *self._ahead.pop(position))
 
     def _run_dataset(self, step: Step, operator: DatasetOperator, before: Snapshot) -> Stage:
         """Measure every shard, decide once, apply to every shard."""
@@ -306,21 +388,41 @@ class Run:
     # -- source
 
     def found_source(self) -> Stage | None:
-        """The source, if exactly these contents were read before with this mapping, or None."""
+        """The source, if exactly these contents were read before with this mapping, and refreshed, or None."""
+        fresh = self._found_fresh()
+        if fresh is None or self._policy().policy == "replace":
+            return fresh
+        found = found_refreshed(self.store, self.recipe.name, self._policy(), fresh.snapshot, time.time())
+        return None if found is None else replace(fresh, key=found.key or fresh.key, snapshot=found.snapshot, counts=found.counts)
+
+    def _policy(self) -> Refresh:
+        return self.refresh or self.recipe.refresh
+
+    def _refreshed(self, fresh: Stage) -> Stage:
+        """The source as it is now, or the one of the latest version and what is new."""
+        policy = self._policy()
+        if policy.policy == "replace":
+            return fresh
+        name, now = self.recipe.name, time.time()
+        taken = refreshed(self.store, name, policy, fresh.snapshot, shard_bytes(), now, self._source_counts)
+        self.watch.said(taken.said)
+        return replace(fresh, key=taken.key or fresh.key, snapshot=taken.snapshot, counts=taken.counts)
+
+    def _found_fresh(self) -> Stage | None:
         asked = self._source_asked()
         found = self.store.finished_step(digest(asked))
         return None if found is None else self._source_stage(digest(asked), *found)
 
     def _source_asked(self) -> dict[str, Any]:
         identity = fingerprint(self.recipe.source, self.recipe.base, self.store.root / "sources", self.store.root)
-        return {"operator": "source", "version": 1, "source": identity, "shard_bytes": shard_bytes()}
+        return {"operator": "source", "version": 2, "source": identity, "shard_bytes": shard_bytes()}
 
     def _source_stage(self, key: str, snapshot: Snapshot, counts: dict[str, Any]) -> Stage:
         return Stage("source", "source", None, snapshot.grain, key, snapshot, counts, self.recipe.source_line)
 
     def _read_source(self) -> Stage:
         started = time.perf_counter()
-        stage = self.found_source()
+        stage = self._found_fresh()
         reused = stage is not None
         if stage is not None:
             self._check_rejects(stage.snapshot.extra["rejects"])
@@ -330,6 +432,7 @@ class Run:
             read = self._partition()
             self.store.finish_step(digest(asked), asked, *read)
             stage = self._source_stage(digest(asked), *read)
+        stage = self._refreshed(stage)
         self.watch.finished(stage, time.perf_counter() - started, reused)
         return stage
 
@@ -349,14 +452,14 @@ class Run:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         grain = grain_of(self.recipe.source)
-        extra = {"rejects": rejects.summary(), "objects": objects}
+        mappings = mappings_of(self._source_asked()["source"])
+        extra = {"rejects": rejects.summary(), "objects": objects, "mappings": mappings}
         snapshot = Snapshot(grain, shards or (self.store.put_shard(tables.empty(grain)),), None, extra)
-        return snapshot, {
-            "rows_in": snapshot.rows,
-            "kept": snapshot.kept,
-            "made": None,
-            "dropped": self._dropped_by_source(snapshot),
-        }
+        return snapshot, self._source_counts(snapshot)
+
+    def _source_counts(self, snapshot: Snapshot) -> dict[str, Any]:
+        dropped = self._dropped_by_source(snapshot)
+        return {"rows_in": snapshot.rows, "kept": snapshot.kept, "made": None, "dropped": dropped}
 
     def _dropped_by_source(self, snapshot: Snapshot) -> dict[str, int]:
         """Rows that came with a flag, such as pairs whose votes tie, by reason."""
@@ -401,24 +504,11 @@ class Run:
             "recipe_path": str(self.recipe.path) if self.recipe.path else None,
             "cost_usd": self._session.statistics()[""].cost_usd if self._session else None,
         }
-        version, published = publish(Publication(self.store, self.recipe, tuple(stages), about, self.limit is not None))
+        preview, gates = self.limit is not None, self.recipe.gates
+        publication = Publication(self.store, self.recipe, tuple(stages), about, preview, gates)
+        version, published = publish(publication, self.publish_anyway)
         self.watch.said(f"publish: {time.perf_counter() - began:.1f} s")
         return version, published
-
-    def _record(self, state: str, started: float, **more: Any) -> None:
-        record = {
-            "id": self.id,
-            "recipe": str(self.recipe.path) if self.recipe.path else None,
-            "name": self.recipe.name,
-            "state": state,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": started,
-            "ended": None if state == "running" else time.time(),
-            "limit": self.limit,
-        }
-        path = self.store.root / "runs" / self.id / "run.json"
-        disk.write_file(path, canonical_json(record | more).encode(), self.store.scratch)
 
 
 def chain_of(steps: Sequence[Step]) -> list[Step]:

@@ -18,10 +18,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"operator", "maths"}),
     frozenset({"store", "models"}),
     STAGES,
-    frozenset({"operators"}),
+    frozenset({"operators", "refresh"}),
     frozenset({"recipe"}),
-    frozenset({"engine", "run", "planning", "schemas"}),
-    frozenset({"flow"}),
+    frozenset({"engine", "run", "planning", "schemas", "logs", "notify"}),
+    frozenset({"flow", "services", "services_processes", "scheduling"}),
     frozenset({"cli"}),
 )
 """Parts of the package, lowest first: a part imports from its own layer and from those before it."""
@@ -143,7 +143,9 @@ def test_modules_do_not_load_each_other_in_a_circle() -> None:
 
 
 def test_heavy_modules_are_imported_where_they_are_needed() -> None:
-    wrong = [str(found) for found in IMPORTS if found.on_loading and found.of.split(".")[0] in HEAVY]
+    # curate.flow is what Prefect itself loads: nothing else imports it on loading
+    loading = [found for found in IMPORTS if found.on_loading and found.by != "curate.flow"]
+    wrong = [str(found) for found in loading if found.of.split(".")[0] in HEAVY or found.of == "curate.flow"]
     assert not wrong, "\n".join(wrong)
 
 

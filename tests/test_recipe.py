@@ -530,7 +530,7 @@ def test_escapes_of_what_no_text_may_hold_are_refused(folder: Path, escape: str,
 
 
 def test_one_mistake_made_very_often_is_not_told_forever(folder: Path) -> None:
-    assert len(problems(folder, "name: demo\n" + SOURCE + "gates:\n" + "  a: '> 1'\n" * 5000)) == 50
+    assert len(problems(folder, "name: demo\n" + SOURCE + "gates:\n" + "  rows: '> 1'\n" * 5000)) == 50
 
 
 @pytest.mark.parametrize(
@@ -646,3 +646,61 @@ def test_the_starter_for_the_samples_reads_without_problems(tmp_path: Path) -> N
 def test_every_operator_is_named_as_recipes_write_it() -> None:
     for name, operator in OPERATORS.items():
         assert name == "".join(f"_{c.lower()}" if c.isupper() else c for c in operator.__name__).lstrip("_")
+
+
+# -- gates
+
+GATED = (
+    "rate",
+    "match: {by: rm}",
+    "weigh: {}",
+)
+
+
+def gates(folder: Path, *lines: str) -> list[str]:
+    return problems(folder, steps(*GATED) + "gates:\n" + "".join(f"  {line}\n" for line in lines))
+
+
+def test_every_wrong_gate_is_told_with_its_line_and_the_nearest_name(folder: Path) -> None:
+    found = gates(
+        folder,
+        "kept_shar: '>= 0.3'",
+        "kept_share.mach: '>= 0.3'",
+        "score_gap.rmm:rm: '> 0'",
+        "characters_mean: '> 5'",
+        "rows: '> 5, < 4'",
+        "prompts: 500",
+        "weight_mean: '> 0'",
+        "order_flip_rate: '< 5%'",
+        "duplicate_share: '< 5%'",
+        "refusal_share: '< 5%'",
+    )
+    assert found == [
+        "recipe:8: gates, kept_shar: there is no such metric; did you mean kept_share?",
+        "recipe:9: gates, kept_share.mach: there is no such metric; did you mean kept_share.match?",
+        "recipe:10: gates, score_gap.rmm:rm: there is no such metric; did you mean score_gap.rm:score?",
+        "recipe:11: gates, characters_mean: there is no such metric; did you mean chosen_characters_mean?",
+        "recipe:12: gates, rows: no number meets both of its comparisons, got '> 5, < 4'",
+        'recipe:13: gates, prompts: should be a condition such as ">= 0.3", got 500',
+        "recipe:15: gates, order_flip_rate: cannot be told, since no step votes",
+        "recipe:16: gates, duplicate_share: cannot be told, since no step filters duplicates",
+        "recipe:17: gates, refusal_share: cannot be told, since no features step measures refusal",
+    ]
+
+
+def test_gates_on_steps_raters_and_drift_are_read(folder: Path) -> None:
+    conditions = {
+        "dropped.match.single_candidate": "< 5%",
+        "score_gap.rate:score": "between 0 and 9",
+        "agreement.rm": ">= 0.5, < 1",
+        "drift.score.rm:score": "< 0.1",
+    }
+    text = steps(*GATED) + "gates:\n" + "".join(f"  {metric}: '{condition}'\n" for metric, condition in conditions.items())
+    assert read(folder, text).gates == conditions
+
+
+def test_nothing_is_said_of_raters_where_a_step_could_not_be_read(folder: Path) -> None:
+    found = problems(folder, steps("zzz: {}", "match: {by: rm}") + "gates: {score_gap.other: '> 0', tie_rat: '> 0'}\n")
+    assert [text for text in found if "gates" in text] == [
+        "recipe:6: gates, tie_rat: there is no such metric; did you mean tie_rate?"
+    ]

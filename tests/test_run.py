@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from curate.errors import DataError, StepError, TooManyRejects, UsageError
+from curate.errors import DataError, GateClosed, StepError, TooManyRejects
 from curate.publish.version import Stage
 from curate.recipe import read_recipe
 from curate.run import Done, Run, Silence, run_recipe
@@ -133,11 +133,14 @@ def test_a_failing_operator_names_step_and_shard(tmp_path: Path) -> None:
         run(path)
 
 
-def test_gates_are_refused_until_they_are_checked(tmp_path: Path) -> None:
+def test_a_closed_gate_publishes_nothing_unless_told_to(tmp_path: Path) -> None:
     path = recipe(tmp_path)
-    path.write_text(path.read_text() + 'gates: {kept_share: ">= 0.3"}\n')
-    with pytest.raises(UsageError, match="gates cannot be checked yet"):
+    path.write_text(path.read_text() + 'gates: {rows: "> 1_000_000"}\n')
+    with pytest.raises(GateClosed, match="1 of 1 gate is closed"):
         run(path)
+    assert Versions(tmp_path / "store").numbers("d") == []
+    done = Run(read_recipe(path), Store(tmp_path / "store"), publish_anyway=True)()
+    assert done.version.manifest["published_anyway"] is True
 
 
 def test_the_run_is_recorded_as_it_ended(tmp_path: Path) -> None:

@@ -150,13 +150,17 @@ def show(
         typer.Option("--rethreshold", metavar="STEP=VALUE", help="What another threshold would keep; may repeat."),
     ] = None,
     funnel: Annotated[bool, typer.Option("--funnel", help="Show where all rows went, step by step, instead of rows.")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Show every metric that a gate may name, and how the gates stood, instead of rows.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Do not shorten texts.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read rows of a version, kept or dropped.
 
-    Also shows where all rows went (--funnel) and what another threshold would keep (--rethreshold). Recomputes nothing.
+    Also shows where all rows went (--funnel), its metrics and gates (--metrics), and what another threshold would keep
+    (--rethreshold). Recomputes nothing.
     """
     from curate.cli import views
     from curate.publish import show as shown
@@ -168,6 +172,13 @@ def show(
             print_json(version.manifest["steps"])
         else:
             views.print_funnel(console(), version)
+        return
+    if metrics:
+        if as_json:
+            told = {name: version.manifest.get(name) for name in ("metrics", "gates", "published_anyway")}
+            print_json({"version": str(version)} | told)
+        else:
+            views.print_metrics(console(), version)
         return
     if rethreshold:
         moved = shown.rethreshold(version, _thresholds(rethreshold))

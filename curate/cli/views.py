@@ -5,7 +5,7 @@ Texts come from data: control characters and turns of direction are made visible
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,17 @@ BAR = 24  # characters of the longest bar of a funnel
 BARS_FIT = 120  # columns a terminal needs for a funnel with bars
 WIDE = 100  # columns a terminal needs for two texts beside each other, and for all columns of a table
 COLOURS = {"chosen": "green", "rejected": "red", "response": "blue"}
+STATES = {
+    "done": "green",
+    "unchanged": "green",
+    "running": "cyan",
+    "waiting": "cyan",
+    "failed": "red",
+    "crashed": "red",
+    "gate_closed": "red",
+    "skipped": "dim",
+    "interrupted": "yellow",
+}
 DID = {"came": "dim", "saw": "", "scored": "cyan", "made": "blue", "dropped": "red", "unseen": "dim", "ended": "bold"}
 
 
@@ -58,29 +69,95 @@ def split_rows(splits: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {splits[name]:,}" for name in names)
 
 
-def print_runs(console: "Console", records: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each run, in the order given."""
+def print_runs(console: "Console", records: Sequence[Mapping[str, Any]], name: str | None = None) -> None:
+    """A line for each run, in the order given. name: of the only dataset whose runs were asked for."""
     from rich.text import Text
 
     if not records:
-        console.print("no runs yet; `curate run RECIPE` makes one")
+        console.print(f"no runs of {visible(name)}" if name else "no runs yet; `curate run RECIPE` makes one")
         return
-    colours = {"done": "green", "failed": "red", "crashed": "red", "running": "cyan"}
     wide = console.width >= WIDE
-    table = _table("run", "dataset", "state", *(("started", ">seconds") if wide else ()), "result")
+    table = _table("run", "dataset", "state", *(("via", "started", ">took", "step") if wide else ()), "result")
     for record in records:
-        started = f"{datetime.fromtimestamp(record['started']):%Y-%m-%d %H:%M:%S}"
-        seconds = f"{record['ended'] - record['started']:,.1f}" if record.get("ended") else ""
-        state = Text(str(record["state"]), colours.get(record["state"], ""))
-        more = [started, seconds] if wide else []
-        table.add_row(visible(record["id"]), visible(record.get("name")), state, *more, _ended(record))
+        more = [_via(record), _local_time(record["started"])[:16], _took(record), visible(record.get("step"))] if wide else []
+        state = Text(visible(record["state"]), STATES.get(record["state"], ""))
+        table.add_row(visible(record["id"]), visible(record.get("name")), state, *more, one_line(_ended(record), 200))
     console.print(table)
 
 
+def print_run(console: "Console", record: Mapping[str, Any], again: str | None = None) -> None:
+    """One run in full. again: the command that goes on with it, if there is one."""
+    from rich.text import Text
+
+    console.print(
+        Text.assemble((f"run {visible(record['id'])}", "bold"), " ", (record["state"], STATES.get(record["state"], "")))
+    )
+    table = _grid(2, expand=False)
+    for title, value in _particulars(record):
+        table.add_row(Text(title, "dim"), Text(value))
+    console.print(table)
+    if gates := [gate for gate in record.get("gates") or () if isinstance(gate, Mapping)]:
+        console.print(_gates(gates))
+    elif error := record.get("error"):
+        console.print(Text(visible(error), "red"))
+    if again is not None:
+        console.print(Text.assemble("to continue: ", (again, "bold")), soft_wrap=True)
+
+
+def _particulars(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    rows = "" if record.get("rows") is None else f" ({record['rows']:,} rows)"
+    last = f"{_local_time(record['crashed_at'])}, its last sign of life" if record.get("crashed_at") else None
+    told = {
+        "dataset": record.get("name"),
+        "version": _ended(record) if record.get("version") else None,
+        "recipe": record.get("recipe"),
+        "preview of": None if record.get("limit") is None else f"{record['limit']:,} rows",
+        "via": _via(record),
+        "flow run": record.get("flow_run_id"),
+        "started": _local_time(record["started"]),
+        "took": _took(record),
+        "crashed": last,
+        "step": f"{record['step']}{rows}" if record.get("step") else None,
+        "waits for": record.get("waits_for"),
+        "process": f"{record['pid']} on {record.get('host')}" if record.get("pid") else None,
+    }
+    return ((title, visible(str(value))) for title, value in told.items() if value)
+
+
+def _gates(gates: Sequence[Mapping[str, Any]]) -> "Table":
+    titles = list(dict.fromkeys(key for gate in gates for key in gate))
+    table = _table(*map(visible, titles))
+    for gate in gates:
+        table.add_row(*(visible(_value(gate.get(title))) for title in titles))
+    return table
+
+
+def _via(record: Mapping[str, Any]) -> str:
+    return visible("schedule " + record["schedule"] if record.get("schedule") else record.get("via") or "inline")
+
+
+def _local_time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"
+
+
+def _took(record: Mapping[str, Any]) -> str:
+    """How long it took, or takes already as far as its record tells."""
+    end = record.get("ended") or record.get("crashed_at") or record.get("heartbeat")
+    if not end:
+        return ""
+    seconds = max(0.0, end - record["started"])
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
 def _ended(record: Mapping[str, Any]) -> str:
+    """The version, or the reason why there is none."""
     if version := record.get("version"):
-        return visible(version) + ("" if record.get("published", True) else " (the same content: nothing published)")
-    return one_line((record.get("error") or "").split("\n", 1)[0], 200)
+        same = record["state"] == "unchanged" or not record.get("published", True)
+        return visible(version) + (" (the same content: nothing published)" if same else "")
+    first = str(record.get("error") or record.get("waits_for") or "").split("\n", 1)[0]
+    return visible(first)
 
 
 # -- rows
@@ -123,10 +200,10 @@ def render_row(
     return Group(*parts, *panels)
 
 
-def _grid(columns: int) -> "Table":
+def _grid(columns: int, expand: bool = True) -> "Table":
     from rich.table import Table
 
-    table = Table.grid(expand=True, padding=(0, 2))
+    table = Table.grid(expand=expand, padding=(0, 2))
     for _ in range(columns):
         table.add_column(ratio=1, overflow="fold")
     return table
@@ -227,6 +304,30 @@ def print_funnel(console: "Console", version: "Version") -> None:
         if wide:
             counts = [step.grain, *counts, share(step.kept, step.rows_in), "█" * kept + "░" * lost]
         table.add_row(visible(step.name), *counts, one_line(reasons, 200), made)
+    console.print(table)
+
+
+def print_metrics(console: "Console", version: "Version") -> None:
+    """How a version stands to its gates, and all its metrics."""
+    from rich.text import Text
+
+    from curate.publish import gates
+    from curate.publish.metric_names import meaning
+
+    manifest = version.manifest
+    if results := gates.results_of(manifest):
+        table = _table("gate", ">value", "condition", "result")
+        for result in results:
+            row = {name: visible(text) for name, text in result.row().items()}
+            table.add_row(*list(row.values())[:3], Text(row["result"], "" if result.passed else "red"))
+        console.print(table)
+        console.print(Text("published although a gate is closed\n" if manifest.get("published_anyway") else "", "red"))
+    if "metrics" not in manifest:
+        console.print(f"{version} was published without metrics; the next version has them")
+        return
+    table = _table("metric", ">value", "what it says")
+    for name, value in manifest["metrics"].items():
+        table.add_row(visible(name), "none" if value is None else gates.number(value), meaning(name))
     console.print(table)
 
 

@@ -1,16 +1,19 @@
 """Commands that make things: init, recipes, doctor, plan, run, runs."""
 
 import glob
+import os
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from curate.cli.common import JsonOption, StoreOption, command, console, print_json, store_root, store_words
-from curate.errors import UsageError
+from curate.errors import GateClosed, UsageError
 
 if TYPE_CHECKING:
+    from curate.logs import Lines
     from curate.recipe import Recipe
     from curate.run import Done
 
@@ -18,6 +21,13 @@ RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value of the recipe; may be repeated.")
 ]
+
+
+class LogFormat(StrEnum):
+    """How lines of a log look."""
+
+    text = "text"
+    json = "json"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -128,31 +138,61 @@ def run(
     workers: Annotated[int | None, typer.Option(metavar="N", min=1, help="Shards worked on at once; else one a core.")] = None,
     max_cost: Annotated[float | None, typer.Option(metavar="USD", min=0.0, help="Stop asking models at this cost.")] = None,
     max_calls: Annotated[int | None, typer.Option(metavar="N", min=0, help="Stop asking models after N calls.")] = None,
+    refresh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY", help="Of a changed source: replace, append, or window:N, window:Nd, window:Nv; else the recipe's."
+        ),
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="Lines with times for a log, or JSON for a program; else a live bar, or plain lines in a pipe."),
+    ] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="Run it with the outcome as JSON on its input; else $CURATE_NOTIFY."),
+    ] = None,
+    publish_anyway: Annotated[
+        bool, typer.Option("--publish-anyway", help="Publish even if a gate is closed; the manifest says so.")
+    ] = False,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Run without Prefect even if `curate up` or PREFECT_API_URL is there.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe and publish a version.
 
-    Ctrl-C loses nothing, nor does a crash: the same command continues.
+    Ctrl-C loses nothing, nor does a crash: the same command continues. Where a Prefect server is at hand (`curate up`, or
+    PREFECT_API_URL) the run shows there as a flow; what it makes is the same to the byte.
     """
-    from curate.cli.progress import watcher
+    from curate.cli.flows import perform
     from curate.engine.local import LocalEngine
-    from curate.run import run_recipe
+    from curate.refresh import Refresh
+    from curate.run import Run
+    from curate.store.store import Store
 
     ready = load(recipe, set_)
-    watch = watcher()
-    typed = ["curate", *sys.argv[1:]]
+    running = Run(
+        ready,
+        Store(store_root(store)),
+        limit=limit,
+        engine=LocalEngine(workers),
+        command=["curate", *sys.argv[1:]],
+        max_cost=max_cost,
+        max_calls=max_calls,
+        publish_anyway=publish_anyway,
+        refresh=None if refresh is None else Refresh.parse(refresh),
+        notify=notify or os.environ.get("CURATE_NOTIFY"),
+    )
+    watch = lines(running.id, ready.name, log_format)
+    running.watch = watch
     try:
-        done = run_recipe(
-            ready,
-            store_root(store),
-            limit=limit,
-            watch=watch,
-            engine=LocalEngine(workers),
-            command=typed,
-            max_cost=max_cost,
-            max_calls=max_calls,
-        )
+        done = perform(running, inline)
+    except GateClosed as error:
+        if as_json:
+            print_json(_closed(running.id, error))
+        raise
     except KeyboardInterrupt:
         watch.close()
         typer.echo("stopped. Finished shards and steps are kept; run the same command again to continue.", err=True)
@@ -167,10 +207,24 @@ def run(
                 "run": done.run,
                 "path": str(done.version.path),
                 "exports": [str(path) for path in done.exports],
+                "gates": done.version.manifest.get("gates", []),
             }
         )
         return
     _say_published(done, store)
+
+
+def _closed(run: str, error: GateClosed) -> dict[str, Any]:
+    gates = [result.to_json() for result in error.results]
+    return {"version": None, "published": False, "run": run, "gates": gates, "metrics": error.metrics}
+
+
+def lines(run: str, dataset: str, log_format: LogFormat | None) -> "Lines":
+    """What tells how the run goes: lines of that format, or a bar where somebody looks."""
+    from curate.cli.progress import watcher
+    from curate.logs import Layout, Lines
+
+    return Lines(Layout(run, dataset).emitter(log_format.value)) if log_format else watcher()
 
 
 def _say_published(done: "Done", store: Path | None) -> None:
@@ -184,19 +238,73 @@ def _say_published(done: "Done", store: Path | None) -> None:
         typer.echo(f"published {done.version}: {rows}, in {done.version.path}")
     else:
         typer.echo(f"nothing published: {done.version} already holds exactly this content ({rows})")
+    _say_gates(done)
     for path in done.exports:
         typer.echo(f"exported to {path}")
     for verb in ("show", "report"):
         typer.echo(f"    {command(verb, done.version, *store_words(store))}")
 
 
-def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List past runs, crashed ones included."""
-    from curate.cli.views import print_runs
+def _say_gates(done: "Done") -> None:
+    """The gates that are closed or hold narrowly, where something was made."""
+    from curate.publish import gates
+    from curate.publish.wording import plural, visible
+
+    results = gates.results_of(done.version.manifest)
+    if not results or not done.published:
+        return
+    failed = gates.closed(results)
+    how = "would be closed" if done.version.number == 0 else "closed, published anyway"
+    said = f"{len(failed)} of them {how}" if failed else "all passed"
+    typer.echo(f"{plural(len(results), 'gate')}, {said}")
+    if told := [result for result in results if result.note]:
+        typer.echo(visible(gates.table(told)))
+
+
+def runs(
+    run_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="Show this run in full; the beginning of its id will do.", show_default=False),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of this dataset.")] = None,
+    last: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the newest N.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List past runs, crashed ones included, or show one in full."""
+    from curate.cli.views import print_run, print_runs
     from curate.store.runs import past_runs
 
-    found = past_runs(store_root(store))
+    found = [record for record in past_runs(store_root(store)) if name is None or record.get("name") == name]
+    if run_id is None:
+        found = found[:last]
+        print_json(found) if as_json else print_runs(console(), found, name)
+        return
+    record = the_run(found, run_id)
     if as_json:
-        print_json(found)
+        print_json(record)
     else:
-        print_runs(console(), found)
+        print_run(console(), record, continuing(record, store))
+
+
+def the_run(records: list[dict[str, Any]], run_id: str) -> dict[str, Any]:
+    """The run of that id, or the only one whose id begins so."""
+    from curate.errors import UnknownName
+
+    alike = [record for record in records if record["id"].startswith(run_id)]
+    exact = [record for record in alike if record["id"] == run_id]
+    if len(exact or alike) != 1:
+        few = "several runs begin with" if alike else "no run is called"
+        raise UnknownName(f"{few} {run_id!r}; `curate runs` lists those there are")
+    return (exact or alike)[0]
+
+
+def continuing(record: dict[str, Any], store: Path | None) -> str | None:
+    """The command that goes on with a run that published nothing, as far as its record tells."""
+    if record["state"] not in ("crashed", "failed", "interrupted", "gate_closed"):
+        return None
+    told = record.get("command")
+    if isinstance(told, list) and told[:1] == ["curate"]:
+        return command(*told[1:])
+    limit = [] if record.get("limit") is None else ["--limit", record["limit"]]
+    return command("run", record["recipe"], *limit, *store_words(store)) if record.get("recipe") else None

@@ -15,6 +15,8 @@ from curate.errors import StepError, UsageError
 from curate.models.asking import Attempt, Backend, Reply, Request
 from curate.models.caller import GRACE_SECONDS, Caller, Lane
 from curate.models.limits import CALLER_OPTIONS, Rules
+from curate.models.numbers import LocalEmbedModel, LocalRewardModel, Rewards, head_names, kept_rewards, kept_vectors, shelf_name
+from curate.models.shelf import VectorShelf
 from curate.models.spec import ModelSpec
 from curate.models.spending import Statistics
 
@@ -35,7 +37,28 @@ def fake_backend(spec: ModelSpec, kind: Kind) -> Any:
     return {"chat": FakeBackend, "reward": FakeReward, "embed": FakeEmbed}[kind](spec)
 
 
-BACKENDS: Mapping[str, Callable[[ModelSpec, Kind], Any]] = {"openai": openai_backend, "fake": fake_backend}
+def local_backend(spec: ModelSpec, kind: Kind) -> Any:
+    """A model loaded into this process."""
+    from curate.models.local import local_model
+
+    return local_model(spec, kind)
+
+
+def vllm_backend(spec: ModelSpec, kind: Kind) -> Any:
+    """A model that vLLM runs in a process of its own."""
+    from curate.models.vllm_backend import backend
+
+    return backend(spec, kind)
+
+
+LOCAL = ("sentence_transformers", "transformers", "hashing")
+"""Back ends that compute in this process: no calls, no limits, no retries."""
+BACKENDS: Mapping[str, Callable[[ModelSpec, Kind], Any]] = {
+    "openai": openai_backend,
+    "fake": fake_backend,
+    "vllm": vllm_backend,
+    **dict.fromkeys(LOCAL, local_backend),
+}
 """What builds a model, by its `backend`."""
 
 
@@ -49,6 +72,14 @@ def answer_options(spec: ModelSpec) -> dict[str, Any]:
         from curate.models.fake import answer_options as of_fake
 
         return of_fake(spec)
+    if spec.backend == "vllm":
+        from curate.models.vllm_backend import answer_options as of_vllm
+
+        return of_vllm(spec)
+    if spec.backend in LOCAL:
+        from curate.models.local import answer_options as of_local
+
+        return of_local(without_caller_options(spec))
     return {name: value for name, value in sorted(spec.options.items()) if name not in CALLER_OPTIONS}
 
 
@@ -57,6 +88,14 @@ def identity_of(spec: ModelSpec, kind: Kind | None = None) -> dict[str, Any]:
     identity: dict[str, Any] = {"name": spec.name, "revision": spec.revision, "kind": kind or spec.kind or "chat"}
     if spec.backend == "fake":
         identity["backend"] = "fake"  # what it says must never pass for the answer of a model of that name
+    if spec.backend in LOCAL:
+        from curate.models.local import local_identity
+
+        identity |= {"backend": spec.backend} | local_identity(spec)
+    if spec.backend == "vllm":
+        from curate.models.local import local_identity
+
+        identity |= local_identity(spec)  # of the hub's models the answers are those of any vLLM server
     return identity | ({"options": options} if (options := answer_options(spec)) else {})
 
 
@@ -122,6 +161,9 @@ class RewardModel:
 
     caller: Caller
     lane: Lane
+    shelf: VectorShelf
+    named: str | None = None
+    """The option `heads`: names of its outputs, commas between."""
 
     def score(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> np.ndarray:
         """Raw rewards, (N, heads) float32; NaN where a conversation could not be scored."""
@@ -129,12 +171,25 @@ class RewardModel:
 
     def score_or_error(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[np.ndarray, list[str | None]]:
         """Rewards, and why a row has none ("timeout: ..."), or None."""
+        found = self.rewards(conversations)
+        return found.values, found.errors
+
+    def rewards(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> Rewards:
+        """Rewards and errors; what was answered before is not asked again. A server does not tell what it cut off."""
+        return kept_rewards(self.shelf, conversations, self._ask)
+
+    def heads(self, count: int) -> tuple[str, ...]:
+        """Names of its outputs."""
+        return head_names(self.named, count)
+
+    def _ask(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> Rewards:
         replies = self.caller.ask_unkept(self.lane, conversations)
         rows = [reply.raw["values"][0] if reply.error is None and reply.raw else None for reply in replies]
         heads = next((len(row) for row in rows if row is not None), 1)
         missing = np.full(heads, np.nan, np.float32)
         values = np.array([missing if row is None else row for row in rows], np.float32).reshape(len(rows), heads)
-        return values, [in_words(reply) for reply in replies]
+        cut = np.array([(reply.raw or {}).get("cut", np.nan) for reply in replies], np.float32)
+        return Rewards(values, [in_words(reply) for reply in replies], cut)
 
 
 @dataclass(frozen=True)
@@ -144,9 +199,14 @@ class EmbedModel:
     caller: Caller
     lane: Lane
     batch_size: int
+    shelf: VectorShelf
+    likeness = "semantic"
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors, (N, D) float32, unit length. Raises StepError if any text has none: what rests on distances needs all."""
+        return kept_vectors(self.shelf, texts, self._ask)
+
+    def _ask(self, texts: Sequence[str]) -> np.ndarray:
         parts = [list(texts[start : start + self.batch_size]) for start in range(0, len(texts), self.batch_size)]
         replies = self.caller.ask_unkept(self.lane, parts)
         failed = [reply for reply in replies if reply.error is not None]
@@ -196,6 +256,7 @@ class Session:
         self.caller = Caller(self.ledger, max_cost=max_cost, max_calls=max_calls)
         self._lock = threading.Lock()
         self._backends: dict[tuple[str, Kind], Any] = {}
+        self._shelves: dict[str, VectorShelf] = {}
         self._step = step
 
     # -- what steps call
@@ -213,14 +274,40 @@ class Session:
         backend: Backend = self._backend(key, "chat")
         return ChatModel(self.caller, self._lane(key, "chat", backend), step)
 
-    def reward(self, key: str) -> RewardModel:
+    def reward(self, key: str) -> RewardModel | LocalRewardModel:
         """A reward model."""
-        return RewardModel(self.caller, self._lane(key, "reward", AsReplies(self._backend(key, "reward"))))
+        if self._spec(key).backend in LOCAL:
+            return LocalRewardModel(lambda: self._backend(key, "reward"), self._shelf(key, "reward"))
+        lane, named = self._lane(key, "reward", self._numbers(key, "reward")), self._spec(key).options.get("heads")
+        return RewardModel(self.caller, lane, self._shelf(key, "reward"), named if isinstance(named, str) else None)
 
-    def embed(self, key: str) -> EmbedModel:
+    def embed(self, key: str) -> EmbedModel | LocalEmbedModel:
         """An embedding model."""
+        if self._spec(key).backend in LOCAL:
+            likeness = "lexical" if self._spec(key).backend == "hashing" else "semantic"
+            return LocalEmbedModel(lambda: self._backend(key, "embed"), self._shelf(key, "embed"), likeness)
         backend = self._backend(key, "embed")
-        return EmbedModel(self.caller, self._lane(key, "embed", AsReplies(backend)), int(getattr(backend, "batch_size", 64)))
+        lane, batch_size = self._lane(key, "embed", self._numbers(key, "embed")), int(getattr(backend, "batch_size", 64))
+        return EmbedModel(self.caller, lane, batch_size, self._shelf(key, "embed"))
+
+    def _numbers(self, key: str, kind: Kind) -> Backend:
+        """A back end of numbers as the caller takes it."""
+        backend: Backend = self._backend(key, kind)
+        return backend if self._spec(key).backend == "vllm" else AsReplies(backend)  # type: ignore[arg-type]
+
+    def likelihood(self, key: str) -> "LikelihoodModel":
+        """A model that measures answers."""
+        spec, shelf = self._spec(key), self._shelf(key, "chat", measures="likelihood")
+        if spec.backend == "vllm":
+            backend: Backend = self._backend(key, "chat")
+            return LikelihoodModel(asked_by(self.caller, self._lane(key, "chat", backend)), shelf)
+        return LikelihoodModel(lambda requests: measuring(self, key).logprobs(requests), shelf)
+
+    def _shelf(self, key: str, kind: Kind, **more: str) -> VectorShelf:
+        """Where a model's numbers are kept: by what tells it from others, so that two keys of one model share them."""
+        name = shelf_name(identity_of(self._spec(key), kind) | more)
+        with self._lock:
+            return self._shelves.setdefault(name, VectorShelf(self.root / "vectors", name))
 
     def identity(self, key: str) -> Mapping[str, Any]:
         """What tells the model from others: name, revision, kind and options that change answers; neither address nor key."""
@@ -249,6 +336,10 @@ class Session:
         identity, rules = identity_of(spec, kind), Rules.of(spec.options, key)
 
         def made() -> Lane:
+            if spec.backend == "vllm":
+                from curate.models.vllm_backend import VllmLane
+
+                return VllmLane(self.caller, name, backend, identity, rules, spec.usd_per_mtok)
             if kind != "chat" or spec.options.get("mode") != "batch":
                 return Lane(self.caller, name, backend, identity, rules, spec.usd_per_mtok)
             from curate.models.batch import Batches
@@ -261,6 +352,14 @@ class Session:
 
     # -- what the run calls
 
+    def rest(self) -> None:
+        """A step is over: free what models hold on this machine that no other step is using. They come back when asked."""
+        with self._lock:
+            backends = list(self._backends.values())
+        for backend in backends:
+            if (rest := getattr(backend, "rest", None)) is not None:
+                rest()
+
     def statistics(self) -> dict[str, Statistics]:
         """How each model's calls stand, and under "" all together."""
         return self.caller.statistics()
@@ -268,6 +367,10 @@ class Session:
     def troubles(self) -> list[str]:
         """One sentence for each model that was given up, and one if the budget was reached."""
         return self.caller.troubles()
+
+    def try_again(self) -> None:
+        """Ask models that were given up once more: a step is tried again."""
+        self.caller.try_again()
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Send nothing new and let what is in flight finish; a second call waits no longer."""
@@ -277,22 +380,28 @@ class Session:
     def interruptible(self) -> Iterator[Self]:
         """Within it, Ctrl-C stops the calls before it interrupts the main thread; a second Ctrl-C waits for none of them.
 
-        Threads that wait in `ask` are told by Stopped, so that a pool of them can be joined. Main thread only; elsewhere
-        it changes nothing.
+        So does a termination signal that somebody handles, such as a flow being cancelled. Threads that wait in `ask` are
+        told by Stopped, so that a pool of them can be joined. Main thread only; elsewhere it changes nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-        def interrupted(number: int, frame: FrameType | None) -> None:
+        def stopping(number: int, frame: FrameType | None) -> None:
             self.stop()
-            signal.default_int_handler(number, frame)
+            before = handlers[signal.Signals(number)]
+            (before if callable(before) else signal.default_int_handler)(number, frame)
 
-        before = signal.signal(signal.SIGINT, interrupted)
+        if not callable(handlers[signal.SIGTERM]):
+            del handlers[signal.SIGTERM]  # it ends the process at once, which loses nothing either
+        for number in handlers:
+            signal.signal(number, stopping)
         try:
             yield self
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, before in handlers.items():
+                signal.signal(number, before)
 
     def close(self) -> None:
         """Let what is in flight finish and be recorded, then free everything."""
@@ -319,11 +428,11 @@ class StepModels:
         """A chat model."""
         return self.session.chat_for(key, self.step)
 
-    def reward(self, key: str) -> RewardModel:
+    def reward(self, key: str) -> RewardModel | LocalRewardModel:
         """A reward model."""
         return self.session.reward(key)
 
-    def embed(self, key: str) -> EmbedModel:
+    def embed(self, key: str) -> EmbedModel | LocalEmbedModel:
         """An embedding model."""
         return self.session.embed(key)
 

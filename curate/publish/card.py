@@ -18,6 +18,7 @@ from curate.publish.figures import (
     flat_scores,
     ranked,
 )
+from curate.publish.gates import gate_rows
 from curate.publish.show import seeded_rows
 from curate.publish.wording import code, fence, markdown_table, messages_text, number, plural, share, shorten, visible
 
@@ -41,14 +42,15 @@ LISTED = 15  # values of a column that the card lists
 REASONS = 6  # drop reasons that a cell lists
 
 
-def card(folder: Path, manifest: dict[str, Any]) -> str:
-    """README.md of a version, the same for the same files: no times, hosts or paths."""
-    found = figures(folder, manifest)
+def card(folder: Path, manifest: dict[str, Any], found: Figures | None = None) -> str:
+    """README.md of a version, the same for the same files: no times, hosts or paths. found: its figures, if they are known."""
+    found = figures(folder, manifest) if found is None else found
     recipe = folder / "recipe.yaml"
     parts = [
         f"---\n{yaml.safe_dump(header(folder, manifest, found), sort_keys=False, allow_unicode=True)}---",
         f"# {manifest['name']}",
         _about(manifest, found),
+        _gates(manifest),
         _funnel(found.funnel),
         _scores(found),
         _lengths(found),
@@ -126,6 +128,15 @@ def _about(manifest: Mapping[str, Any], found: Figures) -> str:
     rest = [f"{rows:,} {names.get(table, table)}" for table, rows in found.other_rows.items()]
     beside = f" Beside it: {', '.join(rest)}." if rest else ""
     return f"{first} {second}{beside}\n\nMade with curate {manifest['curate']}, content `{manifest['content'][:16]}`."
+
+
+def _gates(manifest: Mapping[str, Any]) -> str:
+    rows = [[code(text, 200) for text in row.values()] for row in gate_rows(manifest)]
+    if not rows:
+        return ""
+    table = markdown_table(["metric", "value", "condition", "result"], rows, numbers=(1,))
+    anyway = "Published although a gate is closed.\n\n" if manifest.get("published_anyway") else ""
+    return f"## Gates\n\n{anyway}{table}"
 
 
 def _funnel(funnel: Sequence[Step]) -> str:

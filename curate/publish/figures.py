@@ -101,6 +101,12 @@ class Figures:
     kinds: dict[str, Counter[str | None]]
     """By column of KINDS: rows by value; None counts rows that have none."""
     rejects: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    """Columns of the product's files."""
+    characters: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """By side: characters of each row's text, float32; NaN where it has none."""
+    prompt_ids: pa.Array = field(default_factory=lambda: pa.array([], pa.string()), repr=False)
+    """The distinct prompts among the kept rows."""
 
     @property
     def dropped(self) -> int:
@@ -246,7 +252,7 @@ def figures(folder: Path, manifest: Mapping[str, Any]) -> Figures:
         grain=grain,
         rows=files.rows,
         splits=dict(manifest["splits"]),
-        prompts=scan.prompts,
+        prompts=len(scan.prompt_ids),
         other_rows={name: files_of(folder, name).rows for name in table_names(folder, grain)[1:]},
         funnel=steps_of(manifest),
         scores=_scores(folder, manifest),
@@ -256,6 +262,9 @@ def figures(folder: Path, manifest: Mapping[str, Any]) -> Figures:
         models=scan.models,
         kinds=scan.kinds,
         rejects=manifest.get("rejects", {}),
+        columns=tuple(files.schema.names),
+        characters=scan.lengths,
+        prompt_ids=scan.prompt_ids,
     )
 
 
@@ -289,7 +298,7 @@ class _Scan:
     lengths: dict[str, np.ndarray]
     models: dict[str, Counter[str | None]]
     kinds: dict[str, Counter[str | None]]
-    prompts: int | None
+    prompt_ids: pa.Array
 
 
 def _scan(files: Files, grain: Grain) -> _Scan:
@@ -307,7 +316,7 @@ def _scan(files: Files, grain: Grain) -> _Scan:
         prompts.append(pc.unique(batch["prompt_id"]))
     found = {side: np.concatenate(parts) if parts else np.empty(0, np.float32) for side, parts in lengths.items()}
     few = {name: counter for name, counter in kinds.items() if len(counter) <= MANY}
-    distinct = len(pc.unique(pa.chunked_array(prompts))) if prompts else 0
+    distinct = pc.unique(pa.chunked_array(prompts, pa.string()))
     return _Scan(found, models, few, distinct)
 
 

@@ -20,6 +20,7 @@ from curate.publish.figures import (
     flat_scores,
     ranked,
 )
+from curate.publish.gates import gate_rows
 from curate.publish.report_style import STYLE
 from curate.publish.show import seeded_rows
 from curate.publish.wording import escape, messages_text, number, one_line, plural, share, short_id, shorten
@@ -37,6 +38,7 @@ def report(version: Version, seed: int = 0) -> str:
     """The page. seed: which rows are shown."""
     found = figures(version.path, version.manifest)
     sections = [
+        _section("Gates", _gates(version.manifest), "gates"),
         _section("From source to version", _funnel(found.funnel), "funnel"),
         _section("Why rows were dropped", _reasons(found.funnel), "dropped"),
         _section("Scores", _plots(found.scores, found.measures, _exchanged(found)), "scores"),
@@ -79,6 +81,17 @@ def _footer(version: Version) -> str:
     started = f", run {escape(run['started'])}" if run.get("started") else ""
     made = f"curate {escape(version.manifest['curate'])}{started}, content {escape(version.manifest['content'][:16])}"
     return f"<footer>{made}</footer>\n"
+
+
+def _gates(manifest: Mapping[str, Any]) -> str:
+    rows = gate_rows(manifest)
+    if not rows:
+        return ""
+    cells = [[f"<td{' class=n' if name == 'value' else ''}>{escape(text)}</td>" for name, text in row.items()] for row in rows]
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
+    head = _heads(0, "metric") + _heads(1, "value") + _heads(0, "condition", "result")
+    anyway = "<p><b>Published although a gate is closed.</b></p>" if manifest.get("published_anyway") else ""
+    return f"{anyway}{_wide_table(head, body)}"
 
 
 # -- the funnel

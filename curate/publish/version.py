@@ -1,6 +1,7 @@
 """Write a version: kept rows, dropped rows with their reason, the recipe, the manifest and the card."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,8 +13,12 @@ from curate import __version__, tables
 from curate.errors import StoreError
 from curate.ids import digest
 from curate.operator import Operator
+from curate.publish import gates
 from curate.publish.card import card
+from curate.publish.figures import figures
 from curate.publish.layout import Layout, first_flag, plan, splits_of
+from curate.publish.metric_names import COST
+from curate.publish.metrics import Asked, metrics
 from curate.store import arrow
 from curate.store.store import Snapshot, Store
 from curate.store.versions import Version, Versions
@@ -80,6 +85,8 @@ class Publication:
     about: dict[str, Any]
     """What differs between equal runs: time, host, command, cost."""
     preview: bool = False
+    gates: Mapping[str, str] = field(default_factory=dict)
+    """Metric: condition; all must hold for a version to be published."""
 
     @property
     def finals(self) -> dict[Grain, Snapshot]:
@@ -105,8 +112,12 @@ class Publication:
         )
 
 
-def publish(publication: Publication) -> tuple[Version, bool]:
-    """Commit a version and return it with True; or the latest version and False if that holds the same content."""
+def publish(publication: Publication, publish_anyway: bool = False) -> tuple[Version, bool]:
+    """Commit a version and return it with True; or the latest version and False if that holds the same content.
+
+    Raises GateClosed, with nothing published, if a gate does not hold; publish_anyway: the manifest says so instead. A
+    preview is made in any case: its manifest tells which gates would be closed.
+    """
     check_balance(publication.stages)
     versions = Versions(publication.store.root)
     name = publication.recipe.name
@@ -114,11 +125,13 @@ def publish(publication: Publication) -> tuple[Version, bool]:
     if latest and not publication.preview and latest.manifest["made_from"] == publication.made_from:
         return latest, False
     with versions.staging(name) as folder:
-        manifest = write(publication, folder)
+        staged = write(publication, folder, latest, publish_anyway)
         if publication.preview:
             return versions.replace_preview(name, folder), True
-        if latest and latest.manifest["content"] == manifest["content"]:
+        if latest and latest.manifest["content"] == staged.manifest["content"]:
             return latest, False
+        if not publish_anyway:
+            gates.refuse(staged.results, staged.manifest["metrics"])
         return versions.commit(name, folder), True
 
 
@@ -134,8 +147,17 @@ def check_balance(stages: tuple[Stage, ...]) -> None:
             )
 
 
-def write(publication: Publication, folder: Path) -> dict[str, Any]:
-    """Write a version's files into a folder and return its manifest."""
+@dataclass(frozen=True)
+class Staged:
+    """A version that is written and not yet published."""
+
+    manifest: dict[str, Any]
+    results: tuple[gates.Result, ...]
+    """How it stands to its gates."""
+
+
+def write(publication: Publication, folder: Path, before: Version | None, publish_anyway: bool = False) -> Staged:
+    """Write a version's files into a folder. before: the last numbered version, which drift is measured from."""
     layouts, splits = _write_tables(publication, folder)
     (folder / "recipe.yaml").write_text(publication.recipe.text, encoding="utf-8")
     rejects = _write_rejects(publication, folder)
@@ -153,13 +175,40 @@ def write(publication: Publication, folder: Path) -> dict[str, Any]:
     }
     data = _listing(folder, lambda path: path.suffix == ".arrow" or path.name == "rejects.jsonl")
     manifest["content"] = digest([[entry["path"], entry["sha256"]] for entry in data])
-    (folder / "README.md").write_text(card(folder, manifest), encoding="utf-8")
+    found = figures(folder, manifest)
+    manifest["metrics"] = metrics(folder, manifest, found, asked_of(publication.stages), before)
+    results = gates.evaluate(publication.gates, manifest["metrics"] | {COST: cost_of(publication)}, first=before is None)
+    manifest |= _gate_entries(publication, results, publish_anyway)
+    (folder / "README.md").write_text(card(folder, manifest, found), encoding="utf-8")
     manifest["files"] = _listing(folder, lambda path: True)
     (folder / "manifest.json").write_text(
         json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     (folder / "run.json").write_text(json.dumps(publication.about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return manifest
+    return Staged(manifest, results)
+
+
+def _gate_entries(publication: Publication, results: tuple[gates.Result, ...], publish_anyway: bool) -> dict[str, Any]:
+    """What the manifest says of gates: nothing if the recipe has none."""
+    entries = {"gates": [result.to_json() for result in results]} if results else {}
+    forced = publish_anyway and not publication.preview and bool(gates.closed(results))
+    return entries | ({"published_anyway": True} if forced else {})
+
+
+def asked_of(stages: Sequence[Stage]) -> dict[str, Asked]:
+    """By step that asks models: rows without an answer, of how many."""
+    found = {}
+    for stage in stages:
+        if stage.operator is not None and stage.operator.models():
+            counts = stage.counts
+            found[stage.name] = Asked(sum(counts.get("errors", {}).values()), max(counts["rows_in"], counts["made"] or 0))
+    return found
+
+
+def cost_of(publication: Publication) -> float | None:
+    """US dollars of the run; None if its models do not tell."""
+    cost: float | None = publication.about.get("cost_usd")
+    return 0.0 if cost is None and not asked_of(publication.stages) else cost
 
 
 def _write_tables(publication: Publication, folder: Path) -> tuple[dict[Grain, Layout], dict[str, int]]:

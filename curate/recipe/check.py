@@ -1,11 +1,13 @@
 """Follow a recipe's rows from step to step without running it: grains, columns, raters, writers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from curate import tables
 from curate.operator import Operator
+from curate.publish.metric_names import Names, StepNames
 from curate.recipe.document import Path
 from curate.recipe.problems import Problems, did_you_mean, nearest
 from curate.tables import Grain
@@ -77,8 +79,19 @@ class _Flow:
     """Grains before each step so far."""
 
 
-def check_steps(steps: Sequence[Planned], given: Given, problems: Problems) -> list[Grain | None]:
-    """Note what does not fit between steps; the grain before each step and after the last, None where unknown."""
+class Followed(NamedTuple):
+    """What is known of the rows once they went through all steps."""
+
+    grains: list[Grain | None]
+    """Before each step and after the last; None where unknown."""
+    fields: tuple[str, ...]
+    """Columns and entries that the product can have, with * for any rater or aspect."""
+    unsure: bool
+    """Whether something not understood may have written more."""
+
+
+def check_steps(steps: Sequence[Planned], given: Given, problems: Problems) -> Followed:
+    """Note what does not fit between steps."""
     fields = dict.fromkeys(given.provides, "the source")
     writers = {name: "the source" for name in given.mapped if name in tables.ONE_WRITER}
     flow = _Flow(given.grain, "the source", fields, writers, unsure=given.grain is None)
@@ -92,7 +105,28 @@ def check_steps(steps: Sequence[Planned], given: Given, problems: Problems) -> l
             _write(step, step.operator, before, flow, problems)
         else:
             _write(step, step.operator, step.operator.takes[0], flow, None)
-    return [*flow.seen, flow.grain]
+    return Followed([*flow.seen, flow.grain], tuple(flow.fields), flow.unsure)
+
+
+def check_gates(gates: Iterable[str], steps: Sequence[Planned], followed: Followed, problems: Problems) -> None:
+    """Note metrics that no version of the recipe can have, or tell."""
+    names = Names(followed.grains[-1], _step_names(steps), followed.fields, followed.unsure)
+    for metric in gates:
+        if not names.known(metric):
+            near = nearest(metric, names.listed())
+            hint = f"did you mean {near}?" if near else "`curate show NAME --metrics` lists those of a version"
+            problems.add(("gates", metric), f"gates, {metric}: there is no such metric; {hint}")
+        elif (lack := names.lack(metric)) is not None:
+            problems.add(("gates", metric), f"gates, {metric}: cannot be told, since {lack}")
+
+
+def _step_names(steps: Sequence[Planned]) -> tuple[StepNames, ...]:
+    """Of the source and every step; one that could not be read may do anything."""
+    names = [StepNames("source", "source", makes=False, asks=False)]
+    for step in steps:
+        makes = step.kind is None or step.kind.makes is not None
+        names.append(StepNames(step.name, step.key, makes, step.operator is None or bool(step.operator.models())))
+    return tuple(names)
 
 
 def _pass_unreadable(step: Planned, flow: _Flow) -> None:

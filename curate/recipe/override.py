@@ -10,7 +10,7 @@ from curate.recipe import document
 from curate.recipe.document import Document, Path
 from curate.recipe.problems import did_you_mean
 
-TOP_KEYS = ("name", "models", "source", "steps", "max_errors", "gates", "exports")
+TOP_KEYS = ("name", "models", "source", "steps", "refresh", "max_errors", "gates", "exports")
 
 
 @dataclass(frozen=True)

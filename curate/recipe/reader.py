@@ -14,11 +14,13 @@ from curate.export.recipes import export_problems
 from curate.models.spec import ModelSpec, key_fault
 from curate.operator import Operator
 from curate.operators import OPERATORS
+from curate.publish.gates import Condition
 from curate.recipe import document
-from curate.recipe.check import Given, Planned, check_steps
+from curate.recipe.check import Given, Planned, check_gates, check_steps
 from curate.recipe.document import Path as Place
 from curate.recipe.override import TOP_KEYS, override, step_names, step_operator
 from curate.recipe.problems import Part, Places, Problems, did_you_mean, nearest, quoted, validate, value_at
+from curate.refresh import REPLACE, Refresh
 from curate.source.dialects import provides
 from curate.source.files import missing_files
 from curate.source.spec import Source, Sources, grain_of
@@ -26,7 +28,6 @@ from curate.store.versions import check_name
 from curate.tables import Grain
 
 STEP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-CONDITION = re.compile(r"\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][^{}]*)\}")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 UNNAMED = "recipe"
@@ -79,6 +80,8 @@ class Recipe:
     """The file; None for a recipe given as text."""
     base: Path
     """The folder that paths in the recipe are relative to."""
+    refresh: Refresh = REPLACE
+    """What a run takes of a source that changed since the last version."""
 
     @property
     def grain_out(self) -> Grain:
@@ -174,14 +177,19 @@ class _Reading:
         source = self.read_source()
         planned = self.read_steps()
         self.check_references(planned, models)
-        grains = check_steps(planned, _given(source), self.problems)
+        followed = check_steps(planned, _given(source), self.problems)
+        grains = followed.grains
+        refresh = self.read_refresh()
         max_errors, gates, exports = self.read_max_errors(), self.read_gates(), self.read_exports()
+        check_gates(self.mapping("gates", quiet=True), planned, followed, self.problems)
         if self.problems.found or source is None:
             raise RecipeError(self.problems.texts())
         steps = tuple(self.step(step, grains[i], grains[i + 1]) for i, step in enumerate(planned))
         line = self.lines.get(("source",), 1)
         grain = grains[0] or "prompts"
-        return Recipe(name, source, line, grain, models, steps, max_errors, gates, exports, self.text, self.path, self.base)
+        return Recipe(
+            name, source, line, grain, models, steps, max_errors, gates, exports, self.text, self.path, self.base, refresh
+        )
 
     def step(self, planned: Planned, grain_in: Grain | None, grain_out: Grain | None) -> Step:
         assert planned.operator is not None and grain_in is not None and grain_out is not None
@@ -385,6 +393,13 @@ class _Reading:
                     return (*step.path, key, *([i] if isinstance(given, list) else [])), f", {key}"
         return step.path, ""
 
+    def read_refresh(self) -> Refresh:
+        try:
+            return Refresh.parse(self.given.get("refresh", REPLACE))
+        except UsageError as error:
+            self.problems.add(("refresh",), str(error))
+            return REPLACE
+
     def read_max_errors(self) -> float:
         share = self.given.get("max_errors", MAX_ERRORS)
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
@@ -395,12 +410,11 @@ class _Reading:
     def read_gates(self) -> dict[str, str]:
         gates = {}
         for metric, condition in self.mapping("gates").items():
-            if isinstance(condition, str) and CONDITION.fullmatch(condition):
+            try:
+                Condition.parse(condition if isinstance(condition, str) else "")
                 gates[metric] = condition.strip()
-            else:
-                self.problems.add(
-                    ("gates", metric), f'gates, {metric}: should be a condition such as ">= 0.3", got {quoted(condition)}'
-                )
+            except ValueError as error:
+                self.problems.add(("gates", metric), f"gates, {metric}: {error}, got {quoted(condition)}")
         return gates
 
     def read_exports(self) -> tuple[dict[str, Any], ...]:

@@ -9,8 +9,10 @@ from curate import tables
 from curate.models.spec import ModelSpec
 from curate.operator import Operator
 from curate.operators import OPERATORS
+from curate.publish.gates import PATTERN
 from curate.recipe.check import NEVER_NULL
 from curate.recipe.reader import STEP_NAME
+from curate.refresh import PATTERN as REFRESH
 from curate.source.spec import Source
 from curate.store.versions import NAME
 from curate.tables import Grain
@@ -25,7 +27,6 @@ ROWS: dict[Grain, str] = {
 SHORT_LISTS = [("source", "join"), ("source", "meta")]
 SHORT_LISTS += [(f"source.{part}", side) for part in ("Label", "Votes") for side in ("first", "second", "tie")]
 """Lists of a source that may be written as their only item."""
-CONDITION = r"^\s*(>=|<=|==|>|<)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
 
 def recipe_schema(operators: Mapping[str, type[Operator]] = OPERATORS) -> Schema:
@@ -54,6 +55,23 @@ def recipe_schema(operators: Mapping[str, type[Operator]] = OPERATORS) -> Schema
             "items": {"oneOf": steps},
             "description": "Operators in the order they are applied.",
         },
+        "refresh": {
+            "anyOf": [
+                {"type": "string", "pattern": REFRESH},
+                {
+                    "type": "object",
+                    "properties": {
+                        "policy": {"enum": ["replace", "append", "window"]},
+                        "prompts": {"type": "integer", "minimum": 1},
+                        "versions": {"type": "integer", "minimum": 1},
+                        "days": {"type": "number", "exclusiveMinimum": 0},
+                    },
+                    "additionalProperties": False,
+                },
+            ],
+            "description": "What a run takes of a changed source: replace (default: the source as it is now), append "
+            "(everything ever seen), or a window of the newest prompts, versions or days, such as window:30d.",
+        },
         "max_errors": {
             "type": "number",
             "minimum": 0,
@@ -62,8 +80,9 @@ def recipe_schema(operators: Mapping[str, type[Operator]] = OPERATORS) -> Schema
         },
         "gates": {
             "type": ["object", "null"],
-            "additionalProperties": {"type": "string", "pattern": CONDITION},
-            "description": "Metric: condition such as '>= 0.3'; a version is published only if all hold.",
+            "additionalProperties": {"type": "string", "pattern": PATTERN},
+            "description": "Metric: condition, such as '>= 0.3', '< 5%', '>= 1_000, < 2_000' or 'between 0.2 and 0.4'; a version "
+            "is published only if all hold. `curate show NAME --metrics` lists the metrics of a version.",
         },
         "exports": {
             "type": ["array", "null"],

@@ -1,15 +1,21 @@
-"""Free what nothing points at: objects of no snapshot, snapshots of no step or version, scratch of dead processes."""
+"""Free what nothing points at: objects of no snapshot, snapshots of no step, scratch of dead processes.
+
+The source of the latest version of each dataset stays whatever its age: the next refresh adds to it.
+"""
 
 import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.errors import Damaged
 from curate.store import disk
 from curate.store.store import Store
+from curate.store.versions import Versions
 
 SCRATCH_SECONDS = 86_400.0  # a scratch file untouched for a day belongs to nobody
 
@@ -23,8 +29,9 @@ class Garbage:
 
 
 def _live(store: Store, keys: set[str] | None) -> tuple[set[str], set[str]]:
-    """Snapshots and objects that a step (of `keys`, if given) points at."""
-    todo = [_read(path)["snapshot"] for path in (store.root / "steps").glob("*.json") if keys is None or path.stem in keys]
+    """Snapshots and objects that a step (of `keys`, if given) or a latest version's source points at."""
+    todo = list(_latest_sources(store))
+    todo += [_read(path)["snapshot"] for path in (store.root / "steps").glob("*.json") if keys is None or path.stem in keys]
     snapshots: set[str] = set()
     objects: set[str] = set()
     while todo:
@@ -37,6 +44,14 @@ def _live(store: Store, keys: set[str] | None) -> tuple[set[str], set[str]]:
         if snapshot.left:
             todo.append(snapshot.left)
     return snapshots, objects
+
+
+def _latest_sources(store: Store) -> Iterator[str]:
+    """The source snapshot of the latest version of each dataset; a damaged manifest names none."""
+    versions = Versions(store.root)
+    for latest in filter(None, map(versions.latest, versions.names())):
+        with suppress(Damaged, LookupError, TypeError):
+            yield str(latest.manifest["steps"][0]["snapshot"])
 
 
 def _young_steps(store: Store, seconds: float) -> set[str]:

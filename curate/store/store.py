@@ -54,7 +54,7 @@ class Snapshot:
     left: str | None = None
     """Where the grain changed: the snapshot of the rows it was made from, flags of those that made nothing included."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What else belongs to the result, such as a source's rejects; its "objects" are column files of their own."""
+    """What else belongs to the result, such as a source's rejects; its "objects" and "left_out" name column files."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; its digest is the snapshot's id."""
@@ -68,7 +68,8 @@ class Snapshot:
 
     def objects(self) -> set[str]:
         """The column files it needs."""
-        return {name for shard in self.shards for name in shard.columns.values()} | set(self.extra.get("objects", []))
+        named = {name for shard in self.shards for name in shard.columns.values()}
+        return named | set(self.extra.get("objects", [])) | set(self.extra.get("left_out", []))
 
     @property
     def rows(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from curate.cli.progress import Lines
+from curate.logs import Lines
 from tests.cli.conftest import EVIL, Curate, Told, make_store, shell, start, write_project
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-7]|9[0-7])[0-9;]*m")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -84,8 +85,11 @@ def make(
     recipe: str = RECIPE,
     name: str = "demo",
     rejects: Sequence[Mapping[str, Any]] = (),
+    publish_anyway: bool = False,
+    about: Mapping[str, Any] = MappingProxyType({}),
+    **more: Any,
 ) -> Version:
-    """The version that these operators make of the rows."""
+    """The version that these operators make of the rows. more: of the publication, such as gates."""
     store = Store(root)
     extra: dict[str, Any] = {"rejects": {"read": len(rows) + len(rejects), "rejected": len(rejects), "reasons": {}}}
     if rejects:
@@ -96,7 +100,8 @@ def make(
     stages = [Stage("source", "source", None, grain, digest("source"), snapshot, counts, 2)]
     for operator in operators:
         stages.append(run_step(store, operator, stages[-1].snapshot, recipe))
-    return publish(Publication(store, Recipe(name, recipe), tuple(stages), {"run": "r", "seconds": 1.5}))[0]
+    told = {"run": "r", "seconds": 1.5} | dict(about)
+    return publish(Publication(store, Recipe(name, recipe), tuple(stages), told, **more), publish_anyway)[0]
 
 
 def run_step(store: Store, operator: Operator, before: Snapshot, recipe: str) -> Stage:
