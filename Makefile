@@ -5,7 +5,7 @@ TEST_VENV := .venv-test
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check bench clean
+.PHONY: help demo demo-schedule vllm test quick check bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ $(VENV)/ready: pyproject.toml
 $(TEST_VENV)/ready: pyproject.toml
 	@$(PYTHON) -m venv $(TEST_VENV)
 	@$(TEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	@$(TEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,export-check]'
+	@$(TEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,embed,export-check]'
 	@touch $@
 
 demo:  ## install, then curate the sample data: about two minutes, no key, no model
@@ -27,7 +27,14 @@ demo:  ## install, then curate the sample data: about two minutes, no key, no mo
 	echo "installed in $$(( $$(date +%s) - started )) s"
 	@$(VENV)/bin/curate demo $(DEMO)
 
-test: $(TEST_VENV)/ready check  ## lint, types and every test
+demo-schedule: $(VENV)/ready  ## the second act: a schedule, a worker, a closed gate, a refresh: about a minute
+	@$(VENV)/bin/curate demo --schedule $(DEMO)-schedule
+
+vllm: $(TEST_VENV)/ready  ## build vLLM's own environment: minutes and 3.5 GB the first time
+	@$(TEST_VENV)/bin/curate vllm install
+
+test: $(TEST_VENV)/ready vllm check  ## lint, types and every test
+	@bash tests/system_packages.sh
 	$(TEST_VENV)/bin/python -m pytest
 
 quick: $(TEST_VENV)/ready  ## the tests that take seconds
@@ -42,6 +49,8 @@ bench: $(TEST_VENV)/ready  ## measure speed and memory; prints ratios side by si
 	$(TEST_VENV)/bin/python -m tests.benchmarks.scale
 	$(TEST_VENV)/bin/python -m tests.benchmarks.transport
 	$(TEST_VENV)/bin/python -m tests.benchmarks.orchestration
+	$(TEST_VENV)/bin/python -m tests.benchmarks.vllm
+	$(TEST_VENV)/bin/python -m tests.benchmarks.embeddings
 
 clean:  ## remove environments and everything built
-	rm -rf $(VENV) $(TEST_VENV) build dist
+	rm -rf $(VENV) $(TEST_VENV) .venv-vllm build dist

@@ -34,6 +34,7 @@ from curate.errors import Busy, CurateError, GateClosed, NoAnswers
 from curate.logs import Layout, Lines, LogFormat, stage_line
 from curate.models.session import Session
 from curate.packaged import find_recipe
+from curate.publish.gates import gate_rows
 from curate.publish.version import Stage
 from curate.publish.wording import one_line
 from curate.recipe import Recipe, read_recipe
@@ -229,7 +230,7 @@ class Told:
         """Each gate with its value, as a table."""
         if results:
             what = f"Gates of {self.run.recipe.name}"
-            rows = [dict(result) for result in results]
+            rows = gate_rows({"gates": results})
             self._try(lambda: create_table_artifact(rows, key=slug("gates", self.run.recipe.name), description=what))
 
     def version(self, done: Done) -> None:

@@ -64,7 +64,7 @@ def outlook(recipe: Recipe, root: Path) -> list[Outlook]:
     stage = run.found_source()
     kept = stage.snapshot.kept if stage else None
     expected = groups_of(run.store, stage.snapshot) if stage else None
-    about = ({} if recipe.refresh == REPLACE else {"refresh": str(recipe.refresh)}, recipe.source_line)
+    about = ({} if recipe.refresh in (None, REPLACE) else {"refresh": str(recipe.refresh)}, recipe.source_line)
     found = [Outlook("source", "source", recipe.grain, stage is not None, kept, kept, 0, 0.0, False, *about)]
     for step in recipe.steps:
         before = stage

@@ -43,7 +43,7 @@ from curate.notify import event_of, notify
 from curate.operator import DatasetOperator, Operator, RunsOn, ShardOperator
 from curate.publish.version import Publication, Stage, publish
 from curate.recipe import Recipe, Step
-from curate.refresh import Refresh, found_refreshed, mappings_of, refreshed
+from curate.refresh import REPLACE, Refresh, found_refreshed, mappings_of, refreshed
 from curate.source import Rejects, fingerprint, grain_of, partition, read
 from curate.source.rejects import Tally
 from curate.store import arrow, disk
@@ -250,9 +250,10 @@ class Run:
         if self._session and position in self._begun:
             self._session.try_again()
         self._begun.add(position)
-        if isinstance(step.operator, DatasetOperator):
-            return self._run_dataset(step, step.operator, before)
-        return self._run_chain(position, before)
+        with self._rested():
+            if isinstance(step.operator, DatasetOperator):
+                return self._run_dataset(step, step.operator, before)
+            return self._run_chain(position, before)
 
     def _asked(self, operator: Operator, parents: Sequence[str]) -> dict[str, Any]:
         """What a step is asked: whatever can change its rows, nothing else."""
@@ -331,7 +332,7 @@ class Run:
 
     def _run_chain(self, position: int, before: Snapshot) -> Stage:
         """Run consecutive shard operators shard by shard. The first is finished; the others are when their turn comes."""
-        chain = chain_of(self.recipe.steps[position:])
+        chain = chain_of(self.recipe.steps[position:], self._held)
         operators = tuple(self._ready(step.operator) for step in chain if isinstance(step.operator, ShardOperator))
         asked = tuple(self._shard_asked(operator) for operator in operators)
         tasks = [Task(self.store.root, operators, asked, before.grain, i, shard) for i, shard in enumerate(before.shards)]
@@ -346,6 +347,19 @@ class Run:
         for place in range(len(chain)):
             self._ahead[position + place] = ([outcomes[place] for outcomes in results], seconds)
         return self._finish(chain[0], before, *self._ahead.pop(position))
+
+    def _held(self, operator: Operator) -> frozenset[str]:
+        """The models that an operator needs on this machine, where two would be in each other's way."""
+        return frozenset(key for key in operator.models() if self.recipe.models[key].backend == "vllm")
+
+    @contextmanager
+    def _rested(self) -> Iterator[None]:
+        """Afterwards, no model holds memory of this machine any more."""
+        try:
+            yield
+        finally:
+            if self._session is not None:
+                self._session.rest()
 
     def _run_dataset(self, step: Step, operator: DatasetOperator, before: Snapshot) -> Stage:
         """Measure every shard, decide once, apply to every shard."""
@@ -396,7 +410,7 @@ class Run:
         return None if found is None else replace(fresh, key=found.key or fresh.key, snapshot=found.snapshot, counts=found.counts)
 
     def _policy(self) -> Refresh:
-        return self.refresh or self.recipe.refresh
+        return self.refresh or self.recipe.refresh or REPLACE
 
     def _refreshed(self, fresh: Stage) -> Stage:
         """The source as it is now, or the one of the latest version and what is new."""
@@ -511,10 +525,18 @@ class Run:
         return version, published
 
 
-def chain_of(steps: Sequence[Step]) -> list[Step]:
-    """The steps from the first on that can run shard by shard, one after the other, in one kind of worker."""
+def chain_of(steps: Sequence[Step], held: Callable[[Operator], frozenset[str]] = lambda operator: frozenset()) -> list[Step]:
+    """The steps from the first on that can run shard by shard, one after the other, in one kind of worker.
+
+    held: the models that an operator loads here; a chain loads those of one operator and no more.
+    """
     chain: list[Step] = []
+    loaded: frozenset[str] = frozenset()
     for step in steps:
+        wanted = held(step.operator)
+        if chain and loaded and not wanted <= loaded:
+            break
+        loaded = loaded | wanted
         waits = step.operator.runs_on == "wait"
         if not isinstance(step.operator, ShardOperator) or (chain and waits != (chain[0].operator.runs_on == "wait")):
             break

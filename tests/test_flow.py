@@ -111,7 +111,8 @@ def asked(folder: Path, model: ModelServer, steps: str = "", name: str = "asked"
     recipe.write_text(
         f"name: {name}\n"
         "models:\n"
-        f"  m: {{backend: openai, name: m, base_url: '{model.base_url}', options: {{timeout_s: 30, retries: 1, down_seconds: 2}}}}\n"
+        f"  m: {{backend: openai, name: m, base_url: '{model.base_url}',"
+        " options: {timeout_s: 30, retries: 1, down_seconds: 2}}\n"
         "source: {path: prompts.jsonl, rows: prompts, columns: {prompt: prompt}}\n"
         f"steps:\n  - generate: {{model: m}}\n{steps}",
         encoding="utf-8",
@@ -343,6 +344,62 @@ def test_eight_recipes_at_once_against_one_store(tmp_path: Path) -> None:
     assert [process.returncode for process in running] == [0] * 8, said
     for name in names:
         assert (store / "datasets" / name / "v0001" / "manifest.json").exists()
-    assert "no damage" in curate("verify", "--store", store).stdout or True
     for name in names:
         curate("verify", name, "--store", store)
+
+
+# -- on a schedule
+
+
+def test_a_schedule_publishes_what_is_new_and_asks_for_nothing_else(prefect: Prefect, model: ModelServer, tmp_path: Path) -> None:
+    store = prefect.root  # schedules belong to the store whose worker runs them
+    recipe = asked(tmp_path, model, name="nightly")
+    curate("schedule", recipe, "--interval", "5s", "--store", store)
+    try:
+        first = run_in(store, "done")
+        assert (first["version"], first["schedule"] is not None, model.counts()["count"]) == ("nightly@v1", True, PROMPTS)
+        run_in(store, "unchanged")
+        more = [json.dumps({"prompt": f"Another question {number}: what is behind door {number}?"}) for number in range(10)]
+        with (tmp_path / "prompts.jsonl").open("a", encoding="utf-8") as out:
+            out.write("\n".join(more) + "\n")
+        second = run_in(store, "done", first["id"])
+        assert (second["version"], model.counts()["count"]) == ("nightly@v2", PROMPTS + 10)
+        late = {json.dumps(entry["body"]) if "body" in entry else entry["sha256"] for entry in model.log()["requests"][PROMPTS:]}
+        assert len(late) == 10
+        recipe.write_text(recipe.read_text(encoding="utf-8") + "  - exact_duplicate: {column: response}\n", encoding="utf-8")
+        third = run_in(store, "done", first["id"], second["id"])
+        assert (third["version"], model.counts()["count"]) == ("nightly@v3", PROMPTS + 10)
+        change = curate("diff", "nightly@v2", "nightly@v3", "--store", store).stdout
+        assert f"line {len(recipe.read_text(encoding='utf-8').splitlines())}" in change and "exact_duplicate" in change
+    finally:
+        curate("schedule", "nightly", "--off", "--store", store)
+
+
+def run_in(store: Path, state: str, *but: str, name: str = "nightly", seconds: float = 120) -> Json:
+    """The first run of that dataset in that state that is none of `but`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for record in past_runs(store):
+            if record["name"] == name and record["state"] == state and record["id"] not in but:
+                return record
+        time.sleep(0.3)
+    raise AssertionError(f"no run is {state} after {seconds:.0f} s: {past_runs(store)}")
+
+
+def test_a_closed_gate_is_a_state_with_its_table(prefect: Prefect, tmp_path: Path) -> None:
+    store, told = tmp_path / "store", tmp_path / "told.json"
+    recipe = tmp_path / "demo.yaml"
+    recipe.write_text((ROOT / "flows/recipes/demo.yaml").read_text(encoding="utf-8") + 'gates: {rows: ">= 1_000_000"}\n')
+    hook = f"{sys.executable} -c \"import sys; open('{told}', 'w').write(sys.stdin.read())\""
+    done = curate("run", recipe, "--store", store, "--notify", hook, url=prefect.url, check=False)
+    assert done.returncode == 1 and "rows" in done.stderr and not (store / "datasets" / "demo" / "v0001").exists()
+    (record,) = past_runs(store)
+    assert record["state"] == "gate_closed"
+    assert prefect.flow_run(record["id"])["state_name"] == "GateClosed"
+    (table,) = [one for one in prefect.of_run(record["id"], "artifacts") if one["key"] == "gates-demo"]
+    assert json.loads(table["data"])[0]["metric"] == "rows"
+    event = json.loads(told.read_text(encoding="utf-8"))
+    assert event["event"] == "gate_closed" and event["gates"][0]["metric"] == "rows"
+    curate("run", recipe, "--store", store, "--publish-anyway", url=prefect.url)
+    manifest = json.loads(data_of(store)["manifest.json"])
+    assert manifest["published_anyway"] is True and manifest["gates"][0]["passed"] is False

@@ -23,6 +23,7 @@ VERBS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 MAKE = {
     "demo": [r"-m venv \.venv", r"pip install .*--editable \.", r"\.venv/bin/curate demo build/demo"],
     "test": [
+        r"bash tests/system_packages\.sh",
         r"-m venv \.venv-test",
         r"\.venv-test/bin/ruff check \.",
         r"\.venv-test/bin/mypy",
@@ -49,7 +50,8 @@ COMMANDS = [words for block in blocks("sh") for words in commands(block)]
 
 def run(folder: Path, *words: str) -> str:
     """What `curate` prints in a folder, on a terminal of 100 columns."""
-    environment = {name: value for name, value in os.environ.items() if name != "CURATE_STORE"} | {"COLUMNS": "100"}
+    kept = {name: value for name, value in os.environ.items() if name != "CURATE_STORE" and not name.startswith("PREFECT_")}
+    environment = kept | {"COLUMNS": "100"}
     told = subprocess.run(
         [sys.executable, "-m", "curate.cli.main", *words], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -111,9 +113,12 @@ def test_the_environment_that_is_activated_is_the_one_that_make_makes() -> None:
 def test_every_command_runs(demo: tuple[Path, str]) -> None:
     folder, _ = demo
     write_answers(folder / "answers.jsonl")
-    for words in COMMANDS:
-        if words[0] == "curate":
-            run(folder, *words[1:])
+    try:
+        for words in COMMANDS:
+            if words[0] == "curate":
+                run(folder, *words[1:])
+    finally:
+        run(folder, "down")
     assert (folder / "report.html").exists() and (folder / "train").is_dir()
 
 
@@ -151,12 +156,15 @@ def test_a_version_holds_what_is_listed(demo: tuple[Path, str]) -> None:
 
 
 def test_the_recipe_is_read_without_a_problem(tmp_path: Path) -> None:
-    block, asking = blocks("yaml")
+    block, asking, gated = blocks("yaml")
     (tmp_path / "asked.yaml").write_text(asking, encoding="utf-8")
     assert [step.key for step in read_recipe(tmp_path / "asked.yaml").steps] == ["generate", "judge", "pair", "vote"]
     write_answers(tmp_path / "answers.jsonl")
     (tmp_path / "curate.yaml").write_text(block, encoding="utf-8")
+    assert read_recipe(tmp_path / "curate.yaml").gates == {}
+    (tmp_path / "curate.yaml").write_text(block + gated, encoding="utf-8")
     recipe = read_recipe(tmp_path / "curate.yaml")
+    assert (len(recipe.gates), str(recipe.refresh)) == (4, "append")
     assert [step.key for step in recipe.steps] == re.findall(r"^  - (\w+):", block, re.MULTILINE)
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,9 +44,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def curate(installed: Path, tmp_path: Path) -> Call:
     """The `curate` that the wheel brought, called in an empty folder."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CURATE"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CURATE", "PREFECT"))}
     folder = tmp_path / "empty"
     folder.mkdir()
+    (tmp_path / "home").mkdir()
+    environment["HOME"] = str(tmp_path / "home")
 
     def call(*words: str) -> str:
         command = [str(installed / "bin" / "curate"), *words]
@@ -90,3 +93,19 @@ def test_a_first_recipe_becomes_a_version(curate: Call) -> None:
 def test_the_gallery_and_the_demo_come_along(curate: Call) -> None:
     assert "demo" in curate("recipes")
     assert "curate diff demo@v1 demo@v2" in curate("demo", "x")
+
+
+def test_a_schedule_makes_a_version_by_itself_and_leaves_the_users_home_alone(curate: Call, tmp_path: Path) -> None:
+    curate("init")
+    try:
+        assert "started the server and worker" in curate("up")
+        assert "scheduled my-first-pairs: every 2s" in curate("schedule", "curate.yaml", "--interval", "2s")
+        deadline = time.monotonic() + 180
+        while "my-first-pairs@v1" not in (told := curate("schedules")) and time.monotonic() < deadline:
+            time.sleep(1)
+        assert "my-first-pairs@v1" in told
+        assert "in my-first-pairs@v1 pairs" in curate("show", "my-first-pairs@v1", "-n", "1")
+        assert "not scheduled any more" in curate("schedule", "curate.yaml", "--off")
+    finally:
+        assert "stopped server and worker" in curate("down")
+    assert list((tmp_path / "home").iterdir()) == []

@@ -31,39 +31,39 @@ class Judged(NamedTuple):
 
 def play(folder: Path) -> None:
     """Play every act into `folder`, which is made anew if an earlier demo made it."""
-    _make_anew(folder)
+    make_anew(folder)
     began = time.perf_counter()
     store, recipe = folder / "store", folder / "demo.yaml"
     recipe.write_bytes(find_recipe("demo").read_bytes())
-    _say(
+    say(
         "The data: 806 answers by five pretended writers to 152 prompts, written for this project. Each answer came with a "
         "rating from 1 to 10; 12 % of the ratings are planted wrong, and 40 answers are near-repeats of another. "
         "Nothing is downloaded, no real model is called: maths, choices, patterns and JSON are verified by reading the answers."
     )
-    _type("Run the recipe: a version comes out.", "run", recipe, "--store", store)
+    type_out("Run the recipe: a version comes out.", "run", recipe, "--store", store)
     version = Versions(store).find("demo")
-    _type(
+    type_out(
         "Look at three of its pairs. Each is there twice: as here, and with sides swapped for the lower goal (margin < 0).",
         *("show", version, "--where", "margin > 0", "-n", "3", "--seed", "20", "--store", store),
     )
-    _type("Where did all the answers go?", "show", version, "--funnel", "--store", store)
+    type_out("Where did all the answers go?", "show", version, "--funnel", "--store", store)
     _judge(version)
     dropped = next(_ids(version, "dropped/pairs", "consistency"))
-    _type("Why was this pair dropped?", "why", version, dropped[:12], "--store", store)
-    _type(
+    type_out("Why was this pair dropped?", "why", version, dropped[:12], "--store", store)
+    type_out(
         "Export it for TRL's DPOTrainer.",
         *("export", version, "--to", "trl-dpo", "--out", folder / "demo-trl-dpo", "--store", store),
     )
-    _type(
+    type_out(
         "Ask for clearer pairs: one threshold up. Steps before it are not run again.",
         *("run", recipe, "--set", "margin.min=5", "--store", store),
     )
-    _type("What did that change?", "diff", "demo@v1", "demo@v2", "--store", store)
+    type_out("What did that change?", "diff", "demo@v1", "demo@v2", "--store", store)
     _kill_and_resume(store)
     page = folder / "report.html"
-    _type("All of it on one page.", "report", "demo@v2", "--out", page, "--store", store)
-    _say(f"That took {time.perf_counter() - began:.1f} s. Open {page.absolute()} in a browser.")
-    _say("Your own file next:   curate init --data FILE   writes a recipe for it;   curate run curate.yaml   runs it.")
+    type_out("All of it on one page.", "report", "demo@v2", "--out", page, "--store", store)
+    say(f"That took {time.perf_counter() - began:.1f} s. Open {page.absolute()} in a browser.")
+    say("Your own file next:   curate init --data FILE   writes a recipe for it;   curate run curate.yaml   runs it.")
 
 
 def _kill_and_resume(store: Path) -> None:
@@ -71,7 +71,7 @@ def _kill_and_resume(store: Path) -> None:
     from curate.models.ledger import Ledger
 
     words = ["run", "fake-pipeline", "--store", str(store)]
-    _say(
+    say(
         "Models next. Two pretended writers answer each of the 152 prompts and a pretended judge marks the answers: "
         f"{CALLS} calls that cost nothing, but take their time. The run is killed {KILLS} times (kill -9) and given again."
     )
@@ -88,13 +88,14 @@ def _kill_and_resume(store: Path) -> None:
             ledger.refresh()
             killed += process.returncode < 0
             typer.echo(f"$ curate {' '.join(words)}    # killed with {len(ledger)} answers in the ledger")
-        _type("The same command once more, to the end.", *words)
+        type_out("The same command once more, to the end.", *words)
         ledger.refresh()
         paid, kept = sum(row.answered for row in ledger.spent()), len(ledger)
-    _say(f"Killed {killed} times, {kept} calls answered; answered calls that were asked again: {paid - kept}.")
+    say(f"Killed {killed} times, {kept} calls answered; answered calls that were asked again: {paid - kept}.")
 
 
-def _make_anew(folder: Path) -> None:
+def make_anew(folder: Path) -> None:
+    """An empty folder for a demo; only one that an earlier demo made is emptied."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARKER).exists():
             raise UsageError(f"{folder} is not empty and no demo made it; name another folder")
@@ -103,18 +104,19 @@ def _make_anew(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Something to explain."""
     typer.echo("")
-    typer.echo("\n".join(_wrapped(text)))
+    typer.echo("\n".join(wrapped(text)))
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
     import textwrap
 
     return textwrap.wrap(text, width=110, break_long_words=False, break_on_hyphens=False)
 
 
-def _type(what_for: str, *words: object) -> None:
+def type_out(what_for: str, *words: object) -> None:
     """Show a command and run it."""
     import shlex
 
@@ -145,7 +147,7 @@ def _judge(version: Version) -> None:
         for batch in read_version(version, table, ["response_id", "meta"]):
             names |= {row["response_id"]: json.loads(row["meta"])["id"] for row in batch.to_pylist()}
     kept, dropped = (_held_against(version, table, truth, names) for table in ("pairs", "dropped/pairs"))
-    _say(
+    say(
         f"Held against the planted truth, which no step reads: of {kept.pairs + dropped.pairs} pairs made from the ratings, "
         f"{kept.wrong + dropped.wrong} prefer the truly worse answer. The checks dropped {dropped.wrong} of those "
         f"(and {dropped.pairs - dropped.wrong} pairs that were right but too close or refused by a check); "

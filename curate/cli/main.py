@@ -7,7 +7,7 @@ import sys
 import typer
 
 from curate import __version__
-from curate.cli import exporting, inspect, ledger, work
+from curate.cli import exporting, inspect, ledger, serving, vllm, work
 from curate.errors import CurateError
 
 app = typer.Typer(
@@ -38,6 +38,8 @@ work.add_to(app)
 inspect.add_to(app)
 exporting.add_to(app)
 ledger.add_to(app)
+serving.add_to(app)
+vllm.add_to(app)
 
 
 def main() -> None:

@@ -124,8 +124,12 @@ def _particulars(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     return ((title, visible(str(value))) for title, value in told.items() if value)
 
 
+GATE = ("metric", "value", "condition", "passed", "note")
+
+
 def _gates(gates: Sequence[Mapping[str, Any]]) -> "Table":
-    titles = list(dict.fromkeys(key for gate in gates for key in gate))
+    told = dict.fromkeys(key for gate in gates for key in gate)
+    titles = [title for title in GATE if title in told] + [title for title in told if title not in GATE]
     table = _table(*map(visible, titles))
     for gate in gates:
         table.add_row(*(visible(_value(gate.get(title))) for title in titles))

@@ -43,11 +43,19 @@ def add_to(app: typer.Typer) -> None:
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo keeps its store and files; made anew.")] = Path("curate-demo"),
+    scheduled: Annotated[
+        bool, typer.Option("--schedule", help="The second act: a schedule, a worker, a closed gate, a refresh. A minute or two.")
+    ] = False,
 ) -> None:
     """Curate the sample data from start to end, explaining it.
 
     Nothing is downloaded and no real model is called; it takes seconds.
     """
+    if scheduled:
+        from curate.cli.demo_schedule import play as play_schedule
+
+        play_schedule(folder)
+        return
     from curate.cli.demo import play
 
     play(folder)

@@ -20,7 +20,7 @@ from curate.recipe.check import Given, Planned, check_gates, check_steps
 from curate.recipe.document import Path as Place
 from curate.recipe.override import TOP_KEYS, override, step_names, step_operator
 from curate.recipe.problems import Part, Places, Problems, did_you_mean, nearest, quoted, validate, value_at
-from curate.refresh import REPLACE, Refresh
+from curate.refresh import Refresh
 from curate.source.dialects import provides
 from curate.source.files import missing_files
 from curate.source.spec import Source, Sources, grain_of
@@ -80,7 +80,8 @@ class Recipe:
     """The file; None for a recipe given as text."""
     base: Path
     """The folder that paths in the recipe are relative to."""
-    refresh: Refresh = REPLACE
+    refresh: Refresh | None = None
+    """What is taken of a source that changed; None if the recipe does not say: a run replaces, a schedule appends."""
     """What a run takes of a source that changed since the last version."""
 
     @property
@@ -393,12 +394,14 @@ class _Reading:
                     return (*step.path, key, *([i] if isinstance(given, list) else [])), f", {key}"
         return step.path, ""
 
-    def read_refresh(self) -> Refresh:
+    def read_refresh(self) -> Refresh | None:
+        if "refresh" not in self.given:
+            return None
         try:
-            return Refresh.parse(self.given.get("refresh", REPLACE))
+            return Refresh.parse(self.given["refresh"])
         except UsageError as error:
             self.problems.add(("refresh",), str(error))
-            return REPLACE
+            return None
 
     def read_max_errors(self) -> float:
         share = self.given.get("max_errors", MAX_ERRORS)

@@ -12,6 +12,8 @@ from tests.cli.conftest import EVIL, Curate
 
 BEGAN = 1_780_000_000.0
 
+GATE = {"condition": "> 9", "metric": "rows", "note": "2 too low", "passed": False, "value": 7.0}
+
 
 def write(root: Path, id: str, **fields: Any) -> None:
     """A record as a run leaves it."""
@@ -24,7 +26,7 @@ def write(root: Path, id: str, **fields: Any) -> None:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """One run of each kind, the newest first in this order."""
-    write(tmp_path, "r6-gate", state="gate_closed", started=BEGAN + 6, error="closed", gates=[{"gate": "rows > 9", "value": 7}])
+    write(tmp_path, "r6-gate", state="gate_closed", started=BEGAN + 6, error="closed", gates=[GATE])
     write(tmp_path, "r5-crash", state="running", started=BEGAN + 5, ended=None, heartbeat=BEGAN + 65, step="judge", rows=1200,
           began="17", recipe="/r/c.yaml", limit=9)  # fmt: skip
     write(tmp_path, "r4-wait", state="waiting", started=BEGAN + 4, ended=None, waits_for="waiting: run r0")
@@ -79,8 +81,8 @@ def test_a_failed_run_in_full_tells_the_whole_error_and_its_own_command(curate: 
 
 def test_closed_gates_are_a_table(curate: Curate, root: Path) -> None:
     lines = [line.split("  ") for line in curate("runs", "r6-gate", "--store", root).out.splitlines()]
-    assert [part.strip() for part in lines[-2] if part] == ["gate", "value"]
-    assert [part.strip() for part in lines[-1] if part] == ["rows > 9", "7"]
+    assert [part.strip() for part in lines[-2] if part.strip()] == ["metric", "value", "condition", "passed", "note"]
+    assert [part.strip() for part in lines[-1] if part.strip()] == ["rows", "7", "> 9", "False", "2 too low"]
 
 
 def test_a_run_that_published_has_nothing_to_continue(curate: Curate, root: Path) -> None:
