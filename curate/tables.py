@@ -252,10 +252,13 @@ def add_evidence(table: pa.Table, values: np.ndarray, by: str, name: str) -> pa.
     return append(table["evidence"], structs(EVIDENCE, table.num_rows, by=by, name=name, value=values))
 
 
-def value_of(lists: pa.Array | pa.ChunkedArray, value: str = "value", **where: str | None) -> np.ndarray:
-    """The last matching entry's value in each row, (N,) float32; NaN where no entry matches or its value is null.
+def value_of(
+    lists: pa.Array | pa.ChunkedArray, value: str = "value", round: int | None = None, **where: str | None
+) -> np.ndarray:
+    """Each row's matching entry's value, (N,) float32; NaN where no entry matches or its value is null.
 
-    where: field=text an entry must equal; a field given as None matches any.
+    Of several entries the last counts, of each round the last; rounds are averaged, those without a value left out.
+    round: this one alone. where: field=text an entry must equal; a field given as None matches any.
     """
     lists = flat(lists)
     out = np.full(len(lists), np.nan, dtype=np.float32)
@@ -267,15 +270,43 @@ def value_of(lists: pa.Array | pa.ChunkedArray, value: str = "value", **where: s
         if text is not None:
             equal = pc.fill_null(pc.equal(pc.struct_field(entries, field), text), False)
             match &= equal.to_numpy(zero_copy_only=False)
+    rounds = _rounds(entries)
+    if round is not None:
+        match &= rounds == round
     parents = np.repeat(np.arange(len(lists)), _counts(lists))[match]
     values = pc.struct_field(entries, value).cast(pa.float32()).to_numpy(zero_copy_only=False)[match]
-    out[parents] = values  # later entries of a row come later: the last one stays
-    return out
+    told = rounds[match]
+    if (told == told[:1]).all():
+        out[parents] = values  # later entries of a row come later: the last one stays
+        return out
+    return _mean_of_rounds(parents, told, values, out)
 
 
-def score_of(table: pa.Table, rater: str | None, aspect: str | None = None, column: str = "scores") -> np.ndarray:
-    """Each row's last score by a rater, (N,) float32; NaN where it has none. aspect None: any aspect."""
-    return value_of(table[column], rater=rater, aspect=aspect)
+def _rounds(entries: pa.StructArray) -> np.ndarray:
+    """The round of each entry; 0 where it tells none."""
+    if entries.type.get_field_index("round") < 0:
+        return np.zeros(len(entries), dtype=np.int64)
+    rounds: np.ndarray = pc.fill_null(pc.struct_field(entries, "round"), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return rounds
+
+
+def _mean_of_rounds(parents: np.ndarray, rounds: np.ndarray, values: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Per row the mean of the last value of each round; NaN stays where no round has one."""
+    width = int(rounds.max()) + 1
+    last = np.full((len(out), width), np.nan, dtype=np.float32)
+    last[parents, rounds] = values
+    told = ~np.isnan(last)
+    count = told.sum(axis=1)
+    total = np.where(told, last, 0.0).sum(axis=1, dtype=np.float64)
+    mean: np.ndarray = np.divide(total, count, out=out.astype(np.float64), where=count > 0).astype(np.float32)
+    return mean
+
+
+def score_of(
+    table: pa.Table, rater: str | None, aspect: str | None = None, column: str = "scores", round: int | None = None
+) -> np.ndarray:
+    """Each row's score by a rater, rounds averaged, (N,) float32; NaN where it has none. aspect None: any aspect."""
+    return value_of(table[column], round=round, rater=rater, aspect=aspect)
 
 
 def split_rater(by: str) -> tuple[str, str | None]:

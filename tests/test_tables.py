@@ -109,3 +109,11 @@ def test_ids_are_the_same_on_every_machine() -> None:
 )
 def test_canonical_json_reads_back(value: object) -> None:
     assert json.loads(ids.canonical_json(value)) == value
+
+
+def test_rounds_are_averaged_and_the_last_entry_of_a_round_counts() -> None:
+    entries = [(1.0, 0), (9.0, 1), (5.0, 1), (None, 2)]
+    scores = [{"rater": "a", "aspect": "x", "value": value, "round": place} for value, place in entries]
+    table = tables.from_rows([{"scores": scores}, {"scores": []}, {"scores": scores[:1]}, {"scores": scores[3:]}], "responses")
+    np.testing.assert_array_equal(tables.score_of(table, "a"), [3.0, np.nan, 1.0, np.nan])
+    np.testing.assert_array_equal(tables.score_of(table, "a", round=1), [5.0, np.nan, np.nan, np.nan])

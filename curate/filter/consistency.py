@@ -17,7 +17,8 @@ REASONS = pa.array(["disagreement", "too_few_raters", "order_flip"])
 class Consistency(ShardOperator):
     """How many raters side with the label: evidence `agreement` (share of those who spoke) and `agreeing` (their number).
 
-    A rater speaks where it scored both sides, a voter where it has a vote (the mean of both orders where it saw both).
+    A rater speaks where it scored both sides, a voter where it has a vote (the mean of both orders where it saw both). Of
+    several rounds the mean counts: two votes of three for a side are a voice for that side.
     A tie speaks for neither side: it counts half in `agreement`, not at all in `agreeing`, and contradicts nobody.
     `agreement` is null where nobody spoke; such a pair is kept unless `min_raters` or `k` asks for opinions.
 
@@ -30,7 +31,7 @@ class Consistency(ShardOperator):
     changes with the order (for one side, for the other, a tie); null where nobody saw both.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     takes: ClassVar[tuple[Grain, ...]] = ("pairs",)
 
@@ -39,6 +40,9 @@ class Consistency(ShardOperator):
     how: Literal["sign", "k_of_n", "share", "order"] = Field(default="sign", description="What counts as consistent.")
     k: int | None = Field(default=None, ge=1, description="k_of_n: how many must prefer the chosen side.")
     min_agreement: float | None = Field(default=None, ge=0, le=1, description="share: the smallest agreement to keep.")
+    round: int | None = Field(
+        default=None, ge=0, description="The round of repeated scores and votes that counts; all if not given."
+    )
     min_raters: int = Field(default=0, ge=0, description="Drop pairs on which fewer raters spoke.")
 
     @model_validator(mode="after")
@@ -75,10 +79,11 @@ class Consistency(ShardOperator):
 
     def __call__(self, table: pa.Table, /) -> pa.Table:
         """The measures of every pair, and a flag on the inconsistent ones."""
-        leanings_NR = np.stack([_margin(table, by) for by in self.raters] + [_vote(table, by) for by in self.voters], axis=1)
+        margins = [_margin(table, by, self.round) for by in self.raters]
+        leanings_NR = np.stack(margins + [_vote(table, by, self.round) for by in self.voters], axis=1)
         spoke, agreeing = (~np.isnan(leanings_NR)).sum(axis=1), (leanings_NR > 0).sum(axis=1)
         agreement = agreement_share(leanings_NR)
-        flips = flip_share(*(orders_of(table, self.voters, order) for order in ("p_chosen", "p_swapped")))
+        flips = flip_share(*(orders_of(table, self.voters, order, self.round) for order in ("p_chosen", "p_swapped")))
         contradicted = flips > 0 if self.how == "order" else self._contradicted(leanings_NR, agreeing, agreement)
         too_few = spoke < max(self.k or 0, self.min_raters)
         reasons = REASONS.take(pa.array(np.where(too_few, 1, 2 if self.how == "order" else 0)))
@@ -110,22 +115,23 @@ def agreement_share(leanings_NR: np.ndarray) -> np.ndarray:
     return share
 
 
-def _margin(table: pa.Table, by: str) -> np.ndarray:
-    return np.asarray(one_series(table, by, "chosen_scores") - one_series(table, by, "rejected_scores"))
+def _margin(table: pa.Table, by: str, round: int | None) -> np.ndarray:
+    chosen, rejected = (one_series(table, by, f"{side}_scores", round=round) for side in ("chosen", "rejected"))
+    return np.asarray(chosen - rejected)
 
 
-def _vote(table: pa.Table, by: str) -> np.ndarray:
+def _vote(table: pa.Table, by: str, round: int | None) -> np.ndarray:
     """How far a vote lies above one half, (N,); the mean of both orders where both are there, NaN without a vote."""
-    shown = one_series(table, by, "votes", "p_chosen")
-    swapped = one_series(table, by, "votes", "p_swapped")
+    shown = one_series(table, by, "votes", "p_chosen", round)
+    swapped = one_series(table, by, "votes", "p_swapped", round)
     both = (shown + swapped) / 2
     leaning: np.ndarray = np.where(np.isnan(both), np.where(np.isnan(shown), swapped, shown), both) - np.float32(0.5)
     return leaning
 
 
-def orders_of(table: pa.Table, voters: list[str], order: str) -> np.ndarray:
-    """Each voter's verdict in one order, (N, R) float32; NaN without one."""
-    series = [one_series(table, by, "votes", order) for by in voters]
+def orders_of(table: pa.Table, voters: list[str], order: str, round: int | None = None) -> np.ndarray:
+    """Each voter's verdict in one order, rounds averaged, (N, R) float32; NaN without one."""
+    series = [one_series(table, by, "votes", order, round) for by in voters]
     return np.stack(series, axis=1) if series else np.zeros((table.num_rows, 0), dtype=np.float32)
 
 

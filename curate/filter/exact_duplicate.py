@@ -45,6 +45,8 @@ class ExactDuplicate(DatasetOperator):
     text. A dropped row's flag names the kept row. Equal ranks go to the earliest row.
     """
 
+    version: ClassVar[int] = 2
+
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses", "pairs")
 
     column: Text | None = Field(

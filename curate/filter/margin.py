@@ -21,6 +21,8 @@ class Margin(ShardOperator):
     out and becomes the column. Either way it is kept as evidence `margin`.
     """
 
+    version: ClassVar[int] = 2
+
     takes: ClassVar[tuple[Grain, ...]] = ("pairs",)
 
     by: str | None = Field(default=None, description="A score series, rater or rater:aspect; the column `margin` if not given.")

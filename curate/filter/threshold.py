@@ -17,6 +17,8 @@ REASONS = pa.array(["low_score", "no_score"])
 class Threshold(ShardOperator):
     """Keep the prompts or responses that a rater gives at least `min`; the score is kept as evidence `score`."""
 
+    version: ClassVar[int] = 2
+
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses")
 
     by: str = Field(description="The score series: rater or rater:aspect.")

@@ -264,9 +264,14 @@ class Generate(Sampled):
         columns = {column.name for column in tables.RESPONSE_COLUMNS} - ({"logprob_sum"} if not self.logprobs else set())
         return columns | {"meta", "flags", f"scores.{self.name}.{ASPECT}"}
 
+    @property
+    def samples_per_prompt(self) -> int:
+        """Responses to each prompt."""
+        return (self.models_per_prompt or len(self.pool)) * self.n * len(self.context or [None])
+
     def calls(self, rows: int) -> int:
         """Every response, and what the user says between two."""
-        return rows * (self.models_per_prompt or len(self.pool)) * self.n * len(self.context or [None]) * (2 * self.turns - 1)
+        return rows * self.samples_per_prompt * (2 * self.turns - 1)
 
     @property
     def _system(self) -> System | None:

@@ -58,6 +58,27 @@ def win_probabilities(groups_N: np.ndarray, scores_N: np.ndarray, itself: bool) 
     return wins
 
 
+def wins_of_pairs(
+    first_N: np.ndarray, second_N: np.ndarray, probability_N: np.ndarray, itself: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean probability of both items of each comparison of being better than those they met, (N,) each; NaN if they met none.
+
+    The win matrix where it is known by its entries. first_N, second_N: numbers of the items, from 0. probability_N: that the
+    first is better; NaN for none. Several comparisons of the same two items are averaged first. itself: as in `mean_win`.
+    """
+    items = int(max(first_N.max(initial=-1), second_N.max(initial=-1))) + 1
+    known = np.flatnonzero(~np.isnan(probability_N) & (first_N != second_N))
+    low, high = np.minimum(first_N, second_N)[known], np.maximum(first_N, second_N)[known]
+    of_low = np.where(first_N[known] == low, probability_N[known], 1 - probability_N[known])
+    keys, which = np.unique(low.astype(np.int64) * items + high, return_inverse=True)
+    mean = np.bincount(which, weights=of_low, minlength=len(keys)) / np.bincount(which, minlength=len(keys))
+    one, other = keys // max(items, 1), keys % max(items, 1)
+    total = np.bincount(one, weights=mean, minlength=items) + np.bincount(other, weights=1 - mean, minlength=items)
+    met = np.bincount(one, minlength=items) + np.bincount(other, minlength=items)
+    wins = np.divide(total + 0.5 * itself, met + itself, out=np.full(items, np.nan), where=met > 0)
+    return wins[first_N], wins[second_N]
+
+
 def smoothed_share(wins: np.ndarray, votes: np.ndarray, smoothing: float) -> np.ndarray:
     """Share of votes won, with `smoothing` votes given to either side first (1: Laplace); NaN without a vote."""
     share: np.ndarray = np.divide(

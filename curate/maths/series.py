@@ -8,8 +8,10 @@ from curate import tables
 FORGIVEN = 1e-6  # share of a threshold below which a miss is float32 rounding: 0.9 - 0.6 must reach 0.3
 
 
-def one_series(table: pa.Table, by: str, column: str = "scores", value: str = "value") -> np.ndarray:
-    """Each row's last finite value by `rater` or `rater:aspect`, (N,) float32; NaN where there is none.
+def one_series(table: pa.Table, by: str, column: str = "scores", value: str = "value", round: int | None = None) -> np.ndarray:
+    """Each row's finite value by `rater` or `rater:aspect`, (N,) float32; NaN where there is none.
+
+    Rounds are averaged, unless one is asked for.
 
     A bare rater that used several aspects is an error: which one is meant is not for us to guess.
     """
@@ -20,7 +22,7 @@ def one_series(table: pa.Table, by: str, column: str = "scores", value: str = "v
             raise ValueError(
                 f"{rater} has several aspects in {column} ({', '.join(aspects)}): aggregate first, or say {rater}:{aspects[0]}"
             )
-    values = tables.value_of(table[column], value, rater=rater, aspect=aspect)
+    values = tables.value_of(table[column], value, round, rater=rater, aspect=aspect)
     return np.where(np.isfinite(values), values, np.float32(np.nan)).astype(np.float32)
 
 

@@ -84,7 +84,7 @@ def read_lines(text: str, wanted: Sequence[Wanted]) -> Reading | None:
     Nothing else may look like an answer: `Verdict: A` twice, or a `**Verdict:** B` before it, is no verdict. Quotations
     (`>`), code blocks and reasoning are passed over, and an answer within them is none.
     """
-    lines = [line for line in _lines(text, _after_reasoning(text)) if line.text.strip()]
+    lines = [line for line in _lines(text, after_reasoning(text)) if line.text.strip()]
     last = lines[-len(wanted) :]
     if len(last) < len(wanted) or not all(line.spoken for line in last):
         return None
@@ -125,7 +125,7 @@ def _lines(text: str, begin: int) -> Iterator[_Line]:
         begin += len(line) + 1
 
 
-def _after_reasoning(text: str) -> int:
+def after_reasoning(text: str) -> int:
     """Where the last reasoning ends; the end of the text if it does not end."""
     begin, opened = 0, False
     for tag in _THOUGHT.finditer(text):
@@ -149,7 +149,7 @@ def schema(wanted: Sequence[Wanted], rationale: bool) -> dict[str, Any]:
 
 def read_object(text: str, wanted: Sequence[Wanted], rationale: bool) -> Reading | None:
     """The answers of the JSON object that is the whole text; None if it is not exactly what the schema asks for."""
-    begin = _after_reasoning(text) if text.lstrip()[:1] != "{" else 0
+    begin = after_reasoning(text) if text.lstrip()[:1] != "{" else 0
     body = text[begin:].strip()
     try:
         given = json.loads(body, object_pairs_hook=_once)

@@ -75,8 +75,11 @@ class Pair(ShardOperator):
     - cross_system: no scores; a response written under one system message is better, under that message, than one written
       under another. The message becomes part of the pair's prompt. Drawn at random; one, or `per_prompt` (Janus).
 
-    Where a pair's prompt grows, `prompt_id` stays that of the prompt it grew from: all its pairs fall into one split.
+    Where a pair's prompt grows, `prompt_id` stays that of the prompt it grew from: all its pairs fall into one split, and a
+    trainer is given the grown `prompt`, which is what both sides answer.
     """
+
+    version: ClassVar[int] = 2
 
     takes: ClassVar[tuple[Grain, ...]] = ("responses",)
     makes: ClassVar[Grain | None] = "pairs"
@@ -237,10 +240,12 @@ class Pair(ShardOperator):
             able = able[pairing.sort_within(prompts[better[able]], chance.combine(draws[better[able]], draws[worse[able]]))]
         elif self.how in ("all_gap", "levels") and self.per_prompt is not None:
             able = able[pairing.sort_within(prompts[better[able]], -_gaps(scores, better[able], worse[able]))]
-        picked: np.ndarray = able[pairing.first_of_each(prompts[better[able]], self._limit())]
+        picked: np.ndarray = able[pairing.first_of_each(prompts[better[able]], self.most_per_prompt)]
         return picked
 
-    def _limit(self) -> int | None:
+    @property
+    def most_per_prompt(self) -> int | None:
+        """Pairs that a prompt gives at most; None for as many as the policy finds."""
         if self.how == "best_worst":
             return 1
         if self.how == "best_vs_k":

@@ -29,6 +29,8 @@ class Goal(DatasetOperator):
     Source: Zhang et al., "Reward-Augmented Data Enhances Direct Preference Alignment of LLMs", 2024, arXiv:2410.08067.
     """
 
+    version: ClassVar[int] = 2
+
     takes: ClassVar[tuple[Grain, ...]] = ("pairs",)
     makes: ClassVar[Grain | None] = "pairs"
     aligned: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Make one score of several raters' scores, on a common scale if wanted."""
+"""Make one score of several raters' scores, on a common scale if wanted, or one vote of several judges' votes."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -7,11 +7,15 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field, model_validator
 
 from curate import tables
-from curate.maths import calibration
+from curate.maths import calibration, combining, raters
 from curate.operator import DatasetOperator
+from curate.score.combining import Bound, Decorrelate, Preset
 from curate.tables import Grain
 
 ASPECT = "score"
+VOTE_ASPECT = "vote"
+ORDERS = ("p_chosen", "p_swapped")
+VOTE_HOWS = ("mean", "stability", "dawid_skene")
 SCORE_COLUMNS = ("scores", "chosen_scores", "rejected_scores")
 MAX_RATERS = 60  # who is missing is told by one bit a rater
 Weight = Annotated[float, Field(allow_inf_nan=False)]
@@ -24,18 +28,36 @@ FITTED = pa.schema(
         ("spread", pa.float64()),
         ("knots", pa.list_(pa.float64())),
         ("ranks", pa.list_(pa.float64())),
+        ("first", pa.float64()),
+        ("wrong_first", pa.float64()),
+        ("penalty", pa.float64()),
     ]
 )
 
 
 class Aggregate(DatasetOperator):
-    """One score (aspect `score`) from several raters' scores; on pairs one for either side.
+    """One score (aspect `score`) from several raters' scores, on pairs one for either side; or one vote from several votes.
 
-    A rater's last score of a row counts; one that is null or not finite is missing. With too few raters the score is
-    null and its error says who is missing. Calibration is fitted over all rows, on pairs over both sides together.
+    A rater's last score of a row counts, of several rounds their mean; one that is null or not finite is missing. With too
+    few raters the score is null and its error says who is missing. Calibration is fitted over all rows, on pairs over both
+    sides together.
+
+    Of votes on pairs, one vote (aspect `vote`) is made, in no order: p_chosen is the probability that the chosen side is
+    better. How far each judge can be relied on is fitted to the votes over all rows, without any label:
+
+    - mean: every judge counts the same.
+    - stability: a judge counts by how seldom its verdict changes with the order in which the sides are shown: one that is
+      right with probability a in either order gives the same verdict in a^2 + (1-a)^2 of all pairs. Needs both orders.
+    - dawid_skene: habits of every judge, a liking for the side shown first among them, and the better sides are found
+      together. It takes judges to err independently: where most of them err alike, it trusts them all the more.
+
+    Sources: Nitzan and Paroush, "Optimal Decision Rules in Uncertain Dichotomous Choice Situations", 1982, for the weights;
+    Dawid and Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm", 1979.
     """
 
     model_config = ConfigDict(populate_by_name=True)
+
+    version: ClassVar[int] = 2
 
     takes: ClassVar[tuple[Grain, ...]] = ("responses", "pairs")
     aligned: ClassVar[bool] = False
@@ -43,10 +65,12 @@ class Aggregate(DatasetOperator):
     from_: tuple[str, ...] | dict[str, Weight] = Field(
         alias="from", description="Raters, each `rater` or `rater:aspect`; for how: weighted a mapping from these to weights."
     )
-    how: Literal["mean", "weighted", "min", "max", "median"] = Field(
+    of: Literal["scores", "votes"] = Field(default="scores", description="What is made one: scores, or votes on pairs.")
+    how: Literal["mean", "weighted", "sum", "direction", "gated", "min", "max", "median", "stability", "dawid_skene"] = Field(
         default="mean",
         description="How scores become one; weighted: sum of weight x score over the sum of the weights' sizes, so that a "
-        "negative weight counts against.",
+        "negative weight counts against; sum: sum of weight x score; direction: the same with weights of unit length (the sum "
+        "of their squares is 1); gated: weighted by the weights of the row's domain; of votes: mean, stability or dawid_skene.",
     )
     calibrate: Literal["none", "z", "quantile"] = Field(
         default="none",
@@ -57,29 +81,81 @@ class Aggregate(DatasetOperator):
         default="all", description="Raters that must have scored a row: all, any (at least one), or how many."
     )
 
+    round: int | None = Field(default=None, ge=0, description="The round of repeated scores that counts; all if not given.")
+    preset: Preset | None = Field(
+        default=None,
+        description="how: sum with published weights: `from` names a rater:aspect for each attribute, as `rm:helpfulness`.",
+    )
+    gates: dict[str, dict[str, Weight]] | None = Field(
+        default=None, description='how: gated: for each domain the weights of raters that `from` names, "*" for all other rows.'
+    )
+    decorrelate: Decorrelate | None = Field(
+        default=None,
+        description="Take away as many standard deviations of another score, fitted over all rows, as leave no rank correlation "
+        "with it above a limit.",
+    )
+    bounds: tuple[Bound, ...] = Field(default=(), description="Floors and caps, applied last and in order.")
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        raters = list(self.from_)
-        if isinstance(self.from_, dict) != (self.how == "weighted"):
-            raise ValueError("weights and `how: weighted` go together, as in `from: {rm: 0.7, judge: 0.3}`")
-        if not 1 <= len(raters) <= MAX_RATERS:
-            raise ValueError(f"`from` takes 1 to {MAX_RATERS} raters, got {len(raters)}")
-        twice = sorted({rater for rater in raters if raters.count(rater) > 1})
+        named = list(self.from_)
+        weighs = self.how in ("weighted", "direction") or (self.how == "sum" and self.preset is None)
+        if isinstance(self.from_, dict) != weighs:
+            raise ValueError(
+                f"weights and `how: {self.how if weighs else 'weighted'}` go together, as in `from: {{rm: 0.7, judge: 0.3}}`"
+            )
+        self._check_combining()
+        if (self.of == "votes") != (self.how in VOTE_HOWS) and self.how != "mean":
+            raise ValueError(f"how: {self.how} is not for {self.of}; votes take {', '.join(VOTE_HOWS)}")
+        if self.of == "votes" and self.calibrate != "none":
+            raise ValueError("calibrate is about scores: votes are on one scale")
+        if not 1 <= len(named) <= MAX_RATERS:
+            raise ValueError(f"`from` takes 1 to {MAX_RATERS} raters, got {len(named)}")
+        twice = sorted({rater for rater in named if named.count(rater) > 1})
         if twice:
             raise ValueError(f"`from` names {', '.join(twice)} twice")
         if isinstance(self.from_, dict) and (idle := [rater for rater, weight in self.from_.items() if weight == 0]):
             raise ValueError(f"weight of {', '.join(idle)} is 0; leave it out")
-        if isinstance(self.require, int) and self.require > len(raters):
-            raise ValueError(f"`require: {self.require}` of {len(raters)} raters can never be met")
+        if isinstance(self.require, int) and self.require > len(named):
+            raise ValueError(f"`require: {self.require}` of {len(named)} raters can never be met")
         return self
 
+    def _check_combining(self) -> None:
+        if self.of == "votes" and (self.decorrelate or self.bounds):
+            raise ValueError("decorrelate and bounds are about scores, not votes")
+        if self.preset is not None:
+            if self.how != "sum":
+                raise ValueError(f"preset: {self.preset} goes with `how: sum`")
+            known = combining.HELPSTEER2[self.preset]
+            aspects = [tables.split_rater(by)[1] for by in self.from_]
+            if sorted(map(str, aspects)) != sorted(known):
+                raise ValueError(f"preset: {self.preset} weighs {', '.join(known)}: `from` names a rater:aspect for each of them")
+        if (self.gates is not None) != (self.how == "gated"):
+            raise ValueError("`gates` and `how: gated` go together")
+        for domain, weights in (self.gates or {}).items():
+            if unknown := sorted(set(weights) - set(self.from_)):
+                raise ValueError(f"gates, {domain}: `from` does not name {', '.join(unknown)}")
+            if not any(weights.values()):
+                raise ValueError(f"gates, {domain}: every weight is 0")
+
     def reads(self, grain: Grain) -> set[str]:
-        """Each rater's scores."""
+        """Each rater's scores, those of raters it is held against, and the domain if that tells the weights."""
         split = [tables.split_rater(by) for by in self.from_]
-        return {f"{column}.{rater}.{aspect or '*'}" for column in _score_columns(grain) for rater, aspect in split}
+        if self.of == "votes":
+            # pair_id makes clear that votes are on pairs
+            return {"pair_id"} | {f"votes.{rater}.{aspect or '*'}" for rater, aspect in split}
+        split += [tables.split_rater(by) for by in (*self._against, *(bound.by for bound in self.bounds))]
+        scores = {f"{column}.{rater}.{aspect or '*'}" for column in _score_columns(grain) for rater, aspect in split}
+        return scores | ({"domain"} if self.gates else set())
+
+    @property
+    def _against(self) -> tuple[str, ...]:
+        return (self.decorrelate.against,) if self.decorrelate else ()
 
     def writes(self, grain: Grain) -> set[str]:
-        """The one score."""
+        """The one score, or the one vote."""
+        if self.of == "votes":
+            return {f"votes.{self.name}.{VOTE_ASPECT}"}
         return {f"{column}.{self.name}.{ASPECT}" for column in _score_columns(grain)}
 
     def parameters(self) -> dict[str, Any]:
@@ -88,20 +164,50 @@ class Aggregate(DatasetOperator):
 
     def feature_parameters(self) -> dict[str, Any]:
         """The raters alone: another scale or weight measures nothing anew."""
-        return {"from": list(self.from_)}
+        held = {"against": self._against, "domain": self.gates is not None and self.decorrelate is not None}
+        return {"from": list(self.from_), "of": self.of, "round": self.round} | (held if self._against else {})
 
     def features(self, table: pa.Table, /) -> pa.Table:
         """Each rater's scores, float32, null where missing: a column for each rater and side."""
-        columns = {_feature(column, by): _scores(table, by, column) for column in _present(table) for by in self.from_}
-        return pa.table({name: pa.array(values, mask=np.isnan(values)) for name, values in columns.items()})
+        if self.of == "votes":
+            orders = {_feature(order, by): self._votes(table, by, order) for order in ORDERS for by in self.from_}
+            return pa.table({name: pa.array(values, mask=np.isnan(values)) for name, values in orders.items()})
+        named = dict.fromkeys((*self.from_, *self._against))
+        columns = {_feature(column, by): self._scores(table, by, column) for column in _present(table) for by in named}
+        made = {name: pa.array(values, mask=np.isnan(values)) for name, values in columns.items()}
+        return pa.table(made | ({"domain": tables.flat(table["domain"])} if self.gates and self._against else {}))
 
     def decide(self, features: pa.Table, /) -> pa.Table:
-        """What calibration needs to know of each rater, one row a rater."""
-        return pa.Table.from_pylist([self._fit(features, by) for by in self.from_], schema=FITTED)
+        """What calibration or weighing needs to know of each rater, one row a rater."""
+        if self.of == "votes":
+            return self._habits(features)
+        fitted = [self._fit(features, by) for by in self.from_]
+        return pa.Table.from_pylist([*fitted, *(self._owed(features, fitted, by) for by in self._against)], schema=FITTED)
+
+    def _owed(self, features: pa.Table, fitted: list[dict[str, Any]], against: str) -> dict[str, Any]:
+        """What the score owes to another one: that one's mean and spread, and the penalty in the score's own unit."""
+        assert self.decorrelate is not None
+        scores, others = [np.zeros(0)], [np.zeros(0)]
+        domains = features["domain"] if self.gates else None
+        for column in (name for name in SCORE_COLUMNS if _feature(name, against) in features.column_names):
+            values = {by: features[_feature(column, by)].to_numpy() for by in dict.fromkeys((*self.from_, against))}
+            scores.append(self._combined(np.stack([self._calibrated(values[one["rater"]], one) for one in fitted]), domains))
+            others.append(values[against].astype(np.float64))
+        score, other = np.concatenate(scores), np.concatenate(others)
+        told = ~np.isnan(score) & ~np.isnan(other)
+        mean, spread = calibration.moments(other[told])
+        middle, width = calibration.moments(score[told])
+        standard = calibration.standard_score
+        taken = combining.penalty(
+            standard(score[told], middle, width), standard(other[told], mean, spread), self.decorrelate.limit
+        )
+        return {"rater": against, "mean": mean, "spread": spread, "penalty": taken * width}
 
     def apply(self, table: pa.Table, state: pa.Table, /) -> pa.Table:
         """The score, appended to the scores of the row or of either side."""
         fitted = state.to_pylist()
+        if self.of == "votes":
+            return pa.table({"votes": self._vote(table, fitted)})
         return pa.table({column: self._score(table, column, fitted) for column in _present(table)})
 
     def _fit(self, features: pa.Table, by: str) -> dict[str, Any]:
@@ -116,13 +222,63 @@ class Aggregate(DatasetOperator):
         return {"rater": by}
 
     def _score(self, table: pa.Table, column: str, fitted: list[dict[str, Any]]) -> pa.Array:
-        values_RN = np.stack([self._calibrated(_scores(table, rater["rater"], column), rater) for rater in fitted])
+        raters_, owed = fitted[: len(self.from_)], fitted[len(self.from_) :]
+        values_RN = np.stack([self._calibrated(self._scores(table, rater["rater"], column), rater) for rater in raters_])
         missing_RN = np.isnan(values_RN)
         lacking = (~missing_RN).sum(axis=0) < self._enough()
-        score = self._reduced(values_RN, missing_RN)
-        score[lacking] = np.nan
+        score = self._combined(values_RN, table["domain"] if self.gates else None)
+        for other in owed:
+            against = self._scores(table, other["rater"], column)
+            score = score - other["penalty"] * calibration.standard_score(against, other["mean"], other["spread"])
+        for bound in self.bounds:
+            score = bound.hold(score, self._scores(table, bound.by, column))
         errors = _missing_texts(missing_RN, lacking, list(self.from_))
         return tables.add_scores(table, score.astype(np.float32), self.name, ASPECT, column, error=errors)
+
+    def _habits(self, features: pa.Table) -> pa.Table:
+        """How far each judge is to be relied on; null where all count the same."""
+        votes_NRO = np.stack(
+            [np.stack([features[_feature(order, by)].to_numpy() for by in self.from_], axis=1) for order in ORDERS], axis=2
+        )
+        if self.how == "mean":
+            return pa.Table.from_pylist([{"rater": by} for by in self.from_], schema=FITTED)
+        if self.how == "stability" and len(features):
+            both_R = (~np.isnan(votes_NRO)).all(axis=2).any(axis=0)
+            if lacking := [by for by, seen in zip(self.from_, both_R, strict=True) if not seen]:
+                raise ValueError(f"how: stability needs votes in both orders, of which {', '.join(lacking)} has none")
+        habits = (raters.stability if self.how == "stability" else raters.reliability)(votes_NRO)
+        return pa.table(
+            {"rater": list(self.from_), "first": habits.first_R, "wrong_first": habits.wrong_first_R}
+            | {
+                name: pa.nulls(len(self.from_), FITTED.field(name).type)
+                for name in ("mean", "spread", "knots", "ranks", "penalty")
+            }
+        ).select(FITTED.names)
+
+    def _vote(self, table: pa.Table, fitted: list[dict[str, Any]]) -> pa.Array:
+        orders = [[self._votes(table, rater["rater"], order) for rater in fitted] for order in ORDERS]
+        votes_NRO = np.stack([np.stack(of_order, axis=1) for of_order in orders], axis=2)
+        silent_RN = np.isnan(votes_NRO).all(axis=2).T
+        if self.how == "mean":
+            better = raters.mean_vote(votes_NRO)
+        else:
+            habits = raters.Habits(*(np.array([rater[name] for rater in fitted]) for name in ("first", "wrong_first")))
+            better = raters.weighed(votes_NRO, habits)
+        lacking = (~silent_RN).sum(axis=0) < self._enough()
+        better[lacking] = np.nan
+        errors = _missing_texts(silent_RN, lacking, list(self.from_))
+        fields = {"rater": self.name, "aspect": VOTE_ASPECT, "p_chosen": better.astype(np.float32), "error": errors}
+        return tables.append(table["votes"], tables.structs(tables.VOTE, table.num_rows, **fields))
+
+    def _votes(self, table: pa.Table, by: str, order: str) -> np.ndarray:
+        """A judge's verdict on each pair in one order, rounds averaged, (N,) float32; NaN without one."""
+        rater, aspect = tables.split_rater(by)
+        return tables.value_of(table["votes"], order, self.round, rater=rater, aspect=aspect)
+
+    def _scores(self, table: pa.Table, by: str, column: str) -> np.ndarray:
+        """A rater's score of each row, (N,) float32; NaN where there is none or it is not finite."""
+        values = tables.score_of(table, *tables.split_rater(by), column, self.round)
+        return np.where(np.isfinite(values), values, np.float32(np.nan))
 
     def _enough(self) -> int:
         if isinstance(self.require, int):
@@ -135,6 +291,35 @@ class Aggregate(DatasetOperator):
         if self.calibrate == "quantile":
             return calibration.quantile(values, np.array(rater["knots"]), np.array(rater["ranks"]))
         return values.astype(np.float64)
+
+    def _combined(self, values_RN: np.ndarray, domains: Any) -> np.ndarray:
+        """One number a row, (N,) float64; NaN where too few raters are there. domains: the rows', for how: gated."""
+        missing_RN = np.isnan(values_RN)
+        if self.gates:
+            weights_RN = self._gate_weights(domains)
+            total, size = np.nansum(values_RN * weights_RN, axis=0), np.where(missing_RN, 0.0, np.abs(weights_RN)).sum(axis=0)
+            score = np.asarray(total / np.where(size == 0, np.nan, size))
+        elif self.how in ("sum", "direction"):
+            score = np.asarray(np.where(missing_RN, 0.0, values_RN).T @ self._weights())
+        else:
+            score = self._reduced(values_RN, missing_RN)
+        score[(~missing_RN).sum(axis=0) < self._enough()] = np.nan
+        return score
+
+    def _weights(self) -> np.ndarray:
+        """The weight of each rater, (R,)."""
+        if self.preset is not None:
+            return np.array([combining.HELPSTEER2[self.preset][str(tables.split_rater(by)[1])] for by in self.from_])
+        assert isinstance(self.from_, dict)
+        told = list(self.from_.values())
+        return combining.direction(told) if self.how == "direction" else np.array(told)
+
+    def _gate_weights(self, domains: Any) -> np.ndarray:
+        """The weight of each rater in each row, (R, N); 0 where the row's domain has none."""
+        assert self.gates is not None
+        rest = self.gates.get("*", {})
+        rows = [self.gates.get(domain, rest) if domain is not None else rest for domain in domains.to_pylist()]
+        return np.array([[weights.get(by, 0.0) for weights in rows] for by in self.from_]).reshape(len(self.from_), len(rows))
 
     def _reduced(self, values_RN: np.ndarray, missing_RN: np.ndarray) -> np.ndarray:
         """One number a row from the raters present, (N,) float64; NaN where there are none."""
@@ -164,12 +349,6 @@ def _feature(column: str, by: str) -> str:
     return f"{column} {by}"
 
 
-def _scores(table: pa.Table, by: str, column: str) -> np.ndarray:
-    """A rater's score of each row, (N,) float32; NaN where there is none or it is not finite."""
-    values = tables.score_of(table, *tables.split_rater(by), column)
-    return np.where(np.isfinite(values), values, np.float32(np.nan))
-
-
 def _median(values_RN: np.ndarray, missing_RN: np.ndarray) -> np.ndarray:
     ordered = np.sort(values_RN, axis=0)  # NaN goes last
     count = (~missing_RN).sum(axis=0)
@@ -179,15 +358,15 @@ def _median(values_RN: np.ndarray, missing_RN: np.ndarray) -> np.ndarray:
     return middle
 
 
-def _missing_texts(missing_RN: np.ndarray, lacking: np.ndarray, raters: list[str]) -> pa.Array:
+def _missing_texts(missing_RN: np.ndarray, lacking: np.ndarray, named: list[str]) -> pa.Array:
     """Who is missing where too few are there, in words; null elsewhere."""
-    bits = (1 << np.arange(len(raters), dtype=np.int64))[:, None]
+    bits = (1 << np.arange(len(named), dtype=np.int64))[:, None]
     codes = np.where(missing_RN[:, lacking], bits, 0).sum(axis=0)
     distinct, which = np.unique(codes, return_inverse=True)
     texts = []
     for code in distinct.tolist():
-        absent = [rater for place, rater in enumerate(raters) if code >> place & 1]
-        texts.append(f"{len(absent)} of {len(raters)} raters missing: {', '.join(absent)}")
+        absent = [rater for place, rater in enumerate(named) if code >> place & 1]
+        texts.append(f"{len(absent)} of {len(named)} raters missing: {', '.join(absent)}")
     at = np.full(len(lacking), -1, dtype=np.int64)
     at[lacking] = which
     return pa.array(texts, pa.string()).take(pa.array(at, mask=at < 0))

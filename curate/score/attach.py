@@ -14,21 +14,28 @@ from pydantic import Field, model_validator
 
 from curate import tables
 from curate.errors import DataError
+from curate.ids import canonical_json
+from curate.maths import recorded
+from curate.maths.recorded import Layout
 from curate.operator import ShardOperator
 from curate.tables import Grain
 
 ROW_IDS: dict[Grain, str] = {"pairs": "pair_id", "responses": "response_id", "prompts": "prompt_id"}
 SUFFIXES = (".jsonl", ".csv", ".parquet")
-UNREAD = np.inf  # a verdict that `verdicts` does not know
-UNREAD_ERROR = "unparsable: a verdict that `verdicts` does not list"
+UNREAD_ERROR = "unparsable: "  # then why a verdict could not be read
+SWAPPED = "(sides exchanged)"  # in a rationale, before the text that was recorded with the rejected side first
+KEPT = 20_000  # characters of a verdict that could not be read
 BATCH = 65_536  # file rows in memory as Python values at a time
 
 
 class Attach(ShardOperator):
     """Append what a file says about a row. Ids that name no row are ignored, rows that the file leaves out stay as they are.
 
-    An id that the file repeats appends each of its rows, in file order; an empty cell appends nothing.
+    An id that the file repeats appends each of its rows, in file order; an empty cell appends nothing. A recorded verdict
+    that cannot be read, or can be read two ways, is null with an error that says why, and its text is the rationale.
     """
+
+    version: ClassVar[int] = 2
 
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses", "pairs")
 
@@ -49,6 +56,12 @@ class Attach(ShardOperator):
         description="Where fields of votes hold recorded verdicts: each text and the probability it gives to the side shown "
         "first; a field of `votes` was shown with chosen first, one of `swapped` with rejected first.",
     )
+    layout: Layout = Field(
+        default="exact",
+        description="How recorded verdicts are laid out; exact: one of `verdicts` and nothing else; choice: begins with one, "
+        "remarks may follow; conclusion: reasons that end in a sentence such as `Therefore, A is better.`; ratings: a mark for "
+        "the side shown first and one for the other, a list or a text such as `7 9`.",
+    )
     flags: str | None = Field(default=None, description="Field with a reason to drop the row; empty to keep it.")
 
     @model_validator(mode="after")
@@ -59,6 +72,10 @@ class Attach(ShardOperator):
             raise ValueError(f"swapped and verdicts are about fields of `votes`, which has no {', '.join(strays)}")
         if self.verdicts and not self.votes:
             raise ValueError("swapped and verdicts are about fields of `votes`, which is empty")
+        if self.layout in ("choice", "conclusion") and not self.verdicts:
+            raise ValueError(f"layout: {self.layout} needs `verdicts`, the names that the sides were shown under")
+        if self.layout == "ratings" and (self.verdicts or not self.votes):
+            raise ValueError("layout: ratings reads marks in fields of `votes`, and takes no verdicts")
         if self.file.suffix.lower() not in SUFFIXES:
             raise ValueError(f"attach reads {', '.join(SUFFIXES)}, got {self.file.name}")
         return self
@@ -87,10 +104,14 @@ class Attach(ShardOperator):
         entries = self._entries(self.key or on)
         rows, at = _matches(table[on], entries)
         columns: dict[str, pa.Array] = {}
-        for column, kind, fields in (("scores", tables.SCORE, self.scores), ("votes", tables.VOTE, self.votes)):
-            for field, by in fields.items():
-                lists = columns[column] if column in columns else table[column]
-                columns[column] = _append(lists, kind, _rater(field, by), rows, self._values(entries, column, field, at))
+        for field, by in self.scores.items():
+            lists = columns.get("scores", table["scores"])
+            values = {"value": entries.numbers[field][at]}
+            columns["scores"] = _append(lists, tables.SCORE, _rater(field, by), rows, values)
+        for field, by in self.votes.items():
+            lists = columns.get("votes", table["votes"])
+            values, unread = self._orders(entries, field, at)
+            columns["votes"] = _append(lists, tables.VOTE, _rater(field, by), rows, values, unread)
         if self.flags:
             reasons = pc.take(entries.reasons, pa.array(at))
             told = np.flatnonzero(pc.fill_null(pc.not_equal(reasons, ""), False).to_numpy(zero_copy_only=False))
@@ -98,14 +119,21 @@ class Attach(ShardOperator):
             columns["flags"] = tables.append(table["flags"], flags, rows[told])
         return pa.table(columns)
 
-    def _values(self, entries: "Entries", column: str, field: str, at: np.ndarray) -> list[np.ndarray]:
-        """What the file says of each matched row: a score, or a vote in the orders it has."""
-        values = [entries.numbers[field][at]]
-        if column == "votes" and field in self.swapped:
+    @property
+    def _recorded(self) -> bool:
+        """Whether fields of votes hold verdicts, about the side shown first, instead of numbers, about chosen."""
+        return bool(self.verdicts) or self.layout == "ratings"
+
+    def _orders(self, entries: "Entries", field: str, at: np.ndarray) -> tuple[dict[str, np.ndarray], list["Unread | None"]]:
+        """A vote on each matched row in the orders it has, and what of it could not be read."""
+        values = {"p_chosen": entries.numbers[field][at]}
+        unread = [entries.unread.get((field, place)) for place in at.tolist()]
+        if field in self.swapped:
             exchanged = entries.numbers[self.swapped[field]][at]
-            # a verdict is about the side shown first, which is now the rejected one; a number is about chosen
-            values.append(np.where(np.isfinite(exchanged), 1 - exchanged, exchanged) if self.verdicts else exchanged)
-        return values
+            values["p_swapped"] = 1 - exchanged if self._recorded else exchanged
+            others = [entries.unread.get((self.swapped[field], place)) for place in at.tolist()]
+            unread = [_joined(*both) for both in zip(unread, others, strict=True)]
+        return values, unread
 
     def _entries(self, key: str) -> "Entries":
         try:
@@ -113,8 +141,23 @@ class Attach(ShardOperator):
         except OSError as error:
             raise DataError(f"{self.file}: {error.strerror}; attach needs this file") from error
         votes = tuple(dict.fromkeys([*self.votes, *self.swapped.values()]))
-        fields = (tuple(self.scores), votes, self.flags, tuple(sorted(self.verdicts.items())))
+        reading = Reading(self.layout, tuple(self.verdicts.items())) if self._recorded else None
+        fields = (tuple(self.scores), votes, self.flags, reading)
         return read_entries(self.file, (found.st_mtime_ns, found.st_size), key, *fields)
+
+
+class Reading(NamedTuple):
+    """How fields of votes are read as verdicts."""
+
+    layout: Layout
+    verdicts: tuple[tuple[str, float], ...]
+
+
+class Unread(NamedTuple):
+    """A recorded verdict that could not be read."""
+
+    why: str
+    text: str
 
 
 class Entries(NamedTuple):
@@ -128,6 +171,8 @@ class Entries(NamedTuple):
     """Scores and probabilities by field; NaN where the file has none."""
     reasons: pa.Array
     """Reasons to drop, "" or null for none."""
+    unread: dict[tuple[str, int], Unread]
+    """By field and place among the entries."""
 
 
 @lru_cache(maxsize=4)
@@ -138,21 +183,25 @@ def read_entries(
     scores: tuple[str, ...],
     votes: tuple[str, ...],
     flags: str | None,
-    verdicts: tuple[tuple[str, float], ...] = (),
+    reading: Reading | None = None,
 ) -> Entries:
     """Read a file once in each process; `_state` (time and size of the file) makes a changed file read again."""
     wanted = [*scores, *votes]
-    known = dict(verdicts)
     parts: list[list[pa.Array]] = []
     named: list[str] = []
     numbers: list[list[float]] = [[] for _ in wanted]
     reasons: list[str] = []
-    for place, record in _records(file, [key, *wanted, *([flags] if flags else [])]):
+    unread: dict[tuple[str, int], Unread] = {}
+    known = dict(reading.verdicts) if reading else {}
+    for count, (place, record) in enumerate(_records(file, [key, *wanted, *([flags] if flags else [])])):
         named.append(_text(record.get(key), f"{place}, {key}", required=True))
         for series, field in zip(numbers, wanted, strict=True):
             told = record.get(field)
-            if known and field in votes:
-                series.append(_verdict(told, f"{place}, {field}", known))
+            if reading and field in votes:
+                value = _verdict(told, f"{place}, {field}", reading.layout, known)
+                if isinstance(value, Unread):
+                    unread[field, count] = value
+                series.append(float("nan") if isinstance(value, Unread) else value)
             else:
                 series.append(_number(told, f"{place}, {field}", probability=field in votes))
         reasons.append(_text(record.get(flags), f"{place}, {flags}") if flags else "")
@@ -161,20 +210,25 @@ def read_entries(
             named, numbers, reasons = [], [[] for _ in wanted], []
     parts.append(_arrays(named, numbers, reasons))
     ids, *series_arrays, all_reasons = (pa.concat_arrays(column) for column in zip(*parts, strict=True))
-    return _sorted(ids, dict(zip(wanted, (array.to_numpy() for array in series_arrays), strict=True)), all_reasons)
+    return _sorted(ids, dict(zip(wanted, (array.to_numpy() for array in series_arrays), strict=True)), all_reasons, unread)
 
 
 def _arrays(named: list[str], numbers: list[list[float]], reasons: list[str]) -> list[pa.Array]:
     return [pa.array(named, pa.string()), *(pa.array(series, pa.float32()) for series in numbers), pa.array(reasons, pa.string())]
 
 
-def _sorted(ids: pa.Array, numbers: dict[str, np.ndarray], reasons: pa.Array) -> Entries:
+def _sorted(ids: pa.Array, numbers: dict[str, np.ndarray], reasons: pa.Array, unread: dict[tuple[str, int], Unread]) -> Entries:
     encoded = ids.dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     order = np.argsort(codes, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))]).astype(np.int64)
+    place_of = np.argsort(order, kind="stable").tolist() if unread else []
     return Entries(
-        encoded.dictionary, starts, {field: series[order] for field, series in numbers.items()}, reasons.take(pa.array(order))
+        encoded.dictionary,
+        starts,
+        {field: series[order] for field, series in numbers.items()},
+        reasons.take(pa.array(order)),
+        {(field, place_of[place]): found for (field, place), found in unread.items()},
     )
 
 
@@ -188,14 +242,32 @@ def _matches(column: pa.ChunkedArray, entries: Entries) -> tuple[np.ndarray, np.
     return np.repeat(rows, counts), np.repeat(starts, counts) + within
 
 
-def _append(lists: Any, kind: pa.StructType, series: tuple[str, str], rows: np.ndarray, values: list[np.ndarray]) -> pa.Array:
-    told = np.any([~np.isnan(each) for each in values], axis=0)
-    names = ("value",) if kind == tables.SCORE else ("p_chosen", "p_swapped")
-    numbers = {name: np.where(np.isinf(each), np.nan, each)[told] for name, each in zip(names, values, strict=False)}
-    unread = np.any([np.isinf(each) for each in values], axis=0)[told]
-    errors = pa.array([UNREAD_ERROR if each else None for each in unread.tolist()], pa.string())
-    fields = {"rater": series[0], "aspect": series[1], "error": errors, **numbers}
-    return tables.append(lists, tables.structs(kind, int(told.sum()), **fields), rows[told])
+def _append(
+    lists: Any,
+    kind: pa.StructType,
+    series: tuple[str, str],
+    rows: np.ndarray,
+    values: dict[str, np.ndarray],
+    unread: list[Unread | None] | None = None,
+) -> pa.Array:
+    """The entries that say something, of a number or of a verdict that cannot be read."""
+    failed = unread or [None] * len(rows)
+    told = np.any([~np.isnan(each) for each in values.values()], axis=0) | np.array([each is not None for each in failed], bool)
+    spoken = [failed[place] for place in np.flatnonzero(told).tolist()]
+    fields: dict[str, Any] = {
+        "error": [each and UNREAD_ERROR + each.why for each in spoken],
+        "rationale": [each and each.text for each in spoken],
+        **{name: each[told] for name, each in values.items()},
+    }
+    return tables.append(lists, tables.structs(kind, len(spoken), rater=series[0], aspect=series[1], **fields), rows[told])
+
+
+def _joined(shown: Unread | None, exchanged: Unread | None) -> Unread | None:
+    """What of a vote could not be read, in either order."""
+    if exchanged is None:
+        return shown
+    text = f"{SWAPPED}\n{exchanged.text}"
+    return Unread(exchanged.why, text) if shown is None else Unread(shown.why, f"{shown.text}\n\n{text}")
 
 
 def _rater(field: str, by: str) -> tuple[str, str]:
@@ -277,10 +349,14 @@ def _text(value: Any, place: str, required: bool = False) -> str:
     return text
 
 
-def _verdict(value: Any, place: str, known: dict[str, float]) -> float:
-    """What a recorded verdict gives to the side shown first: the whole text, spaces around it aside, is what is looked up."""
-    text = _text(value, place).strip()
-    return known.get(text, UNREAD) if text else float("nan")
+def _verdict(value: Any, place: str, layout: Layout, known: dict[str, float]) -> float | Unread:
+    """What a recorded verdict gives to the side shown first; NaN where nothing was recorded."""
+    marks = layout == "ratings" and not isinstance(value, str)
+    text = _text(canonical_json(value) if marks else value, place)
+    told = recorded.read(value if marks else text, layout, known)
+    if told.why is not None:
+        return Unread(told.why, text[:KEPT])
+    return float("nan") if told.p is None else told.p
 
 
 def _number(value: Any, place: str, probability: bool) -> float:

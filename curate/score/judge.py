@@ -113,9 +113,8 @@ class Judge(Judging):
         return super().files() | {str(named) for named in self.by_domain.values() if not isinstance(named, str)}
 
     def calls(self, rows: int) -> int:
-        """Calls for so many responses or prompts, as if every prompt had `per_call` of them; pairs take two, listwise one."""
-        questions = -(-rows // self.per_call) if self.how == "listwise" else rows
-        return questions * (1 if self.together else len(self.aspects)) * self.repeats * len(self.panel)
+        """Calls for so many texts to be marked alone, or parts to be marked together (how: listwise)."""
+        return rows * (1 if self.together else len(self.aspects)) * self.repeats * len(self.panel)
 
     def parameters(self) -> dict[str, Any]:
         """Rubrics by what they say."""

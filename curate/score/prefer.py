@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, FiniteFloat, model_validator
 
-from curate import tables
+from curate import ids, tables
 from curate.maths import preference
 from curate.maths.series import one_series, series_field
 from curate.operator import ShardOperator
@@ -27,7 +27,14 @@ class Prefer(ShardOperator):
     - votes: the share of votes for the chosen side over raters, aspects and rounds, two orders averaged, ties half.
     - bradley_terry: as votes, but the strengths of all responses are fitted together to the votes on a prompt's pairs.
     - scores: sigmoid of chosen minus rejected score; of a win matrix, the entry of the two.
+
+    With `win`, every pair's probability is also an entry of its prompt's win matrix, and both sides get the score `win`: the
+    mean over the responses they met. It is what SPPO wants where a judge compares two by two.
+
+    Of several rounds the votes are counted one by one, scores are averaged.
     """
+
+    version: ClassVar[int] = 2
 
     takes: ClassVar[tuple[Grain, ...]] = ("responses", "pairs")
 
@@ -38,9 +45,15 @@ class Prefer(ShardOperator):
     scale: FiniteFloat = Field(
         default=1.0, gt=0, description="scores: difference, in the rater's unit, that counts as one logit (odds of 2.7 to 1)."
     )
-    itself: bool = Field(default=True, description="Responses: a response's mean includes 0.5 against itself, as in SPPO's code.")
+    itself: bool = Field(default=True, description="A response's mean includes 0.5 against itself, as in SPPO's code.")
+    win: bool = Field(
+        default=False, description="Pairs: also score either side with its mean probability over the responses it met."
+    )
     smoothing: FiniteFloat = Field(
         default=1.0, ge=0, description="votes, bradley_terry: votes given to either side of a comparison first; 1 is Laplace's."
+    )
+    round: int | None = Field(
+        default=None, ge=0, description="The round of repeated scores and votes that counts; all if not given."
     )
     replace: bool = Field(default=False, description="Allow overwriting a label_prob that an earlier step wrote.")
 
@@ -62,14 +75,17 @@ class Prefer(ShardOperator):
         """The scores, of both sides on pairs, or the votes; ids where responses of a prompt are seen together."""
         if grain == "responses":
             return {"prompt_id"} | {series_field(by, "scores") for by in self.voters}
+        needed = {"prompt_id", "prompt", "chosen_id", "rejected_id"} if self.how == "bradley_terry" or self.win else set()
         if self.how == "scores":
-            return {series_field(by, f"{side}_scores") for by in self.voters for side in ("chosen", "rejected")}
-        ids = {"prompt_id", "chosen_id", "rejected_id"} if self.how == "bradley_terry" else set()
-        return ids | {series_field(by, "votes") for by in self.voters}
+            return needed | {series_field(by, f"{side}_scores") for by in self.voters for side in ("chosen", "rejected")}
+        return needed | {series_field(by, "votes") for by in self.voters}
 
     def writes(self, grain: Grain) -> set[str]:
-        """The score, or the probability with its log-odds."""
-        return {f"scores.{self.name}.{ASPECT}"} if grain == "responses" else {"label_prob", f"evidence.{self.name}.logit"}
+        """The score, or the probability with its log-odds and, if wanted, the score of both sides."""
+        if grain == "responses":
+            return {f"scores.{self.name}.{ASPECT}"}
+        sides = {f"{side}_scores.{self.name}.{ASPECT}" for side in ("chosen", "rejected")} if self.win else set()
+        return {"label_prob", f"evidence.{self.name}.logit"} | sides
 
     def __call__(self, table: pa.Table, /) -> pa.Table:
         """The win score of every response, or probability and log-odds of every pair."""
@@ -77,9 +93,10 @@ class Prefer(ShardOperator):
             return pa.table({"scores": tables.add_scores(table, self._wins(table), self.name, ASPECT)})
         if self.how == "scores":
             (by,) = self.voters
-            gaps = (one_series(table, by, "chosen_scores") - one_series(table, by, "rejected_scores")) / self.scale
+            chosen, rejected = (one_series(table, by, f"{side}_scores", round=self.round) for side in ("chosen", "rejected"))
+            gaps = (chosen - rejected) / self.scale
             return self._pairs(table, preference.beats(gaps), gaps)
-        tally = tallied(table["votes"], self.voters)
+        tally = tallied(table["votes"], self.voters, self.round)
         if self.how == "bradley_terry":
             probability = fitted(table, tally, self.smoothing)
         else:
@@ -90,16 +107,33 @@ class Prefer(ShardOperator):
     def _wins(self, table: pa.Table) -> np.ndarray:
         if self.how not in (None, "scores") or len(self.voters) > 1:
             raise ValueError("responses have no votes: prefer compares them by one score series, how: scores")
-        scores = one_series(table, self.voters[0]) / self.scale
+        scores = one_series(table, self.voters[0], round=self.round) / self.scale
         return preference.win_probabilities(codes(table["prompt_id"]), scores, self.itself).astype(np.float32)
 
     def _pairs(self, table: pa.Table, probability: np.ndarray, target: np.ndarray) -> pa.Table:
-        return pa.table(
-            {
-                "label_prob": pa.array(probability, pa.float32(), mask=np.isnan(probability)),
-                "evidence": tables.add_evidence(table, target.astype(np.float32), self.name, "logit"),
-            }
-        )
+        columns = {
+            "label_prob": pa.array(probability, pa.float32(), mask=np.isnan(probability)),
+            "evidence": tables.add_evidence(table, target.astype(np.float32), self.name, "logit"),
+        }
+        if self.win:
+            asked = conversations(table)
+            items = [
+                f"{which} {id_}"
+                for side in ("chosen", "rejected")
+                for which, id_ in zip(asked, table[f"{side}_id"].to_pylist(), strict=True)
+            ]
+            numbers = codes(pa.chunked_array([items], pa.string()))
+            first, second = numbers[: table.num_rows], numbers[table.num_rows :]
+            wins = preference.wins_of_pairs(first, second, probability, self.itself)
+            for side, of_side in zip(("chosen_scores", "rejected_scores"), wins, strict=True):
+                columns[side] = tables.add_scores(table, of_side.astype(np.float32), self.name, ASPECT, side)
+        return pa.table(columns)
+
+
+def conversations(table: pa.Table) -> list[str]:
+    """What each pair's sides answer: pairs of one `prompt_id` may be under other system messages, or after other steps."""
+    rows = zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True)
+    return [f"{prompt_id} {ids.prompt_id(messages or [])}" for prompt_id, messages in rows]
 
 
 class Tally(NamedTuple):
@@ -111,7 +145,7 @@ class Tally(NamedTuple):
     """Votes that said something, (N,)."""
 
 
-def tallied(votes: pa.ChunkedArray, voters: tuple[str, ...]) -> Tally:
+def tallied(votes: pa.ChunkedArray, voters: tuple[str, ...], round: int | None = None) -> Tally:
     """Every vote by the voters, each as the mean of the orders that have a verdict."""
     lists = tables.flat(votes)
     entries = lists.flatten()
@@ -122,6 +156,8 @@ def tallied(votes: pa.ChunkedArray, voters: tuple[str, ...]) -> Tally:
         match = pc.equal(entries.field("rater"), rater)
         match = match if aspect is None else pc.and_(match, pc.equal(entries.field("aspect"), aspect))
         wanted |= pc.fill_null(match, False).to_numpy(zero_copy_only=False)
+    if round is not None:
+        wanted &= pc.equal(pc.fill_null(entries.field("round"), 0), round).to_numpy(zero_copy_only=False)
     orders = np.stack([entries.field(name).to_numpy(zero_copy_only=False) for name in ("p_chosen", "p_swapped")])
     told = np.isfinite(orders)
     spoke = wanted & told.any(axis=0)
@@ -135,7 +171,7 @@ def fitted(table: pa.Table, tally: Tally, smoothing: float) -> np.ndarray:
     probability = np.full(table.num_rows, np.nan)
     chosen, rejected = table["chosen_id"].to_pylist(), table["rejected_id"].to_pylist()
     spoken = np.flatnonzero(tally.cast)
-    prompts = codes(table["prompt_id"])[spoken]
+    prompts = codes(pa.chunked_array([conversations(table)], pa.string()))[spoken]
     for rows_GK in preference.same_sized(prompts):
         for rows in spoken[rows_GK]:
             items: dict[str, int] = {}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
+from curate.maths.recorded import Layout
 from curate.source import fields
 from curate.tables import PROMPT_COLUMNS, Grain
 
@@ -138,11 +139,16 @@ class Verdicts(Frozen):
     def _decides(self) -> Self:
         known = self.known()
         count = len(self.first) + len(self.second) + len(self.tie) + len(self.values)
-        if not known:
+        if not known and self._names_sides:
             raise ValueError("say which values speak for the first and the second side: first: 1, second: 2, tie: 0")
         if len(known) < count:
             raise ValueError("a value speaks for one side only; one is listed twice")
         return self
+
+    @property
+    def _names_sides(self) -> bool:
+        """Whether values are names of sides, so that some must be given."""
+        return True
 
     def known(self) -> dict[str, float]:
         """Probability that the first side is better, by value."""
@@ -171,9 +177,21 @@ class Votes(Verdicts):
     rationale: Path_ | None = None
     columns: tuple[Path_, ...] = ()
     aspect: Aspect = LABEL_ASPECT
+    layout: Layout = Field(
+        default="exact",
+        description="How a recorded verdict is laid out; exact: one of the values and nothing else; choice: begins with one, "
+        "remarks may follow; conclusion: reasons that end in a sentence such as `Therefore, A is better.`; ratings: a mark for "
+        "either side, a list or a text such as `7 9`, and no values to list.",
+    )
+
+    @property
+    def _names_sides(self) -> bool:
+        return self.layout != "ratings"
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
+        if not self._names_sides and self.known():
+            raise ValueError("layout: ratings compares two marks and takes no values")
         if bool(self.list_) == bool(self.columns):
             raise ValueError("give either list (with value, and rater where known) or columns")
         if self.list_ and not self.value:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from curate.maths import recorded
 from curate.source.fields import Raw, getter, kind_of, label_text, same_key
 from curate.source.rejects import BadRow
 from curate.source.spec import LABEL_ASPECT, Label, Votes
@@ -12,11 +13,19 @@ Vote = dict[str, Any]
 
 
 def read_votes(votes: Votes) -> Callable[[Raw], list[Vote]]:
-    """The function that reads a row's votes. A verdict nobody listed is null with its text as error; a missing one is no vote."""
+    """The function that reads a row's votes.
+
+    A verdict that cannot be read is null, with an error that says why and its text as rationale; a missing one is no vote.
+    """
     known = votes.known()
     if votes.columns:
         columns = [(path, getter(path)) for path in votes.columns]
-        return lambda row: [_vote(path, value, known, votes.aspect) for path, get in columns if (value := get(row)) is not None]
+
+        def of_columns(row: Raw) -> list[Vote]:
+            found = ((path, get(row)) for path, get in columns)
+            return [vote for path, value in found if (vote := _vote(path, value, votes, known)) is not None]
+
+        return of_columns
     entries = getter(str(votes.list_))
     get_rater = getter(votes.rater) if votes.rater else None
     get_value, get_reason = getter(str(votes.value)), getter(votes.rationale) if votes.rationale else None
@@ -29,23 +38,31 @@ def read_votes(votes: Votes) -> Callable[[Raw], list[Vote]]:
             raise BadRow(votes.list_, "wrong type", f"a list of objects expected, got {kind_of(found)}")
         out = []
         for place, entry in enumerate(found):
-            value = get_value(entry)
-            if value is None:
-                continue
             name = get_rater(entry) if get_rater else None
             rater = f"annotator{place + 1}" if name is None else label_text(name, str(votes.rater))
+            vote = _vote(rater, get_value(entry), votes, known)
+            if vote is None:
+                continue
             reason = get_reason(entry) if get_reason else None
             told = None if reason is None else label_text(reason, str(votes.rationale))
-            out.append(_vote(rater, value, known, votes.aspect) | ({"rationale": told} if told else {}))
+            out.append(vote | ({"rationale": told} if told else {}))
         return out
 
     return of_list
 
 
-def _vote(rater: str, value: Any, known: Mapping[str, float], aspect: str) -> Vote:
-    p = known.get(str(same_key(value)))
-    vote: Vote = {"rater": rater, "aspect": aspect, "p_chosen": p}
-    return vote if p is not None else vote | {"error": label_text(value, rater)}
+def _vote(rater: str, value: Any, votes: Votes, known: Mapping[str, float]) -> Vote | None:
+    """What a rater says; None for nothing."""
+    if value is None:
+        return None
+    vote: Vote = {"rater": rater, "aspect": votes.aspect, "p_chosen": None}
+    if votes.layout == "exact":
+        p = known.get(str(same_key(value)))
+        return vote | ({"p_chosen": p} if p is not None else {"error": label_text(value, rater)})
+    told = recorded.read(value if votes.layout == "ratings" else same_key(value), votes.layout, known)
+    if told.why is not None:
+        return vote | {"error": f"unparsable: {told.why}", "rationale": label_text(value, rater)}
+    return None if told.p is None else vote | {"p_chosen": told.p}
 
 
 def read_label(label: Label) -> Callable[[Raw], Vote]:

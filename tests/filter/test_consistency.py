@@ -73,6 +73,24 @@ def test_a_voter_speaks_through_the_mean_of_both_orders():
     assert measured(made, "agreement")[:5] == [1, 0, 0, 1, 0.5]
 
 
+def test_of_several_rounds_two_votes_of_three_decide():
+    """The last round is for the other side in the first pair, for the label in the second."""
+    rows = [pair(votes=[("j", p, None) for p in rounds]) for rounds in ((1, 1, 0), (0, 0, 1), (1, 0, None))]
+    for row in rows:
+        for place, vote in enumerate(row["votes"]):
+            vote["round"] = place
+    assert reasons(Consistency(voters=["j"])(table(*rows))) == [None, "disagreement", None]
+    assert reasons(Consistency(voters=["j"], round=2)(table(*rows))) == ["disagreement", None, None]
+
+
+def test_of_several_rounds_of_scores_the_mean_decides():
+    row = pair(a=1)
+    for side, marks in (("chosen", (5.0, -1.0)), ("rejected", (0.0, 0.0))):
+        row[f"{side}_scores"] = [{"rater": "a", "aspect": "score", "value": mark, "round": n} for n, mark in enumerate(marks)]
+    assert reasons(Consistency(raters=["a"])(table(row))) == [None]
+    assert reasons(Consistency(raters=["a"], round=1)(table(row))) == ["disagreement"]
+
+
 def test_raters_and_voters_are_heard_together():
     rows = table(pair(a=1, votes=[("j", 0.1, None)]))
     assert measured(Consistency(raters=["a"], voters=["j"], name="con")(rows), "agreement") == [0.5]

@@ -152,6 +152,68 @@ def test_features_are_measured_anew_for_other_raters_alone() -> None:
     assert plain.feature_parameters() != aggregate("a", "c").feature_parameters()
 
 
+def voted(*rows: dict[str, tuple[float | None, float | None]]) -> pa.Table:
+    """Pairs with the verdicts of judges in both orders."""
+    listed = [
+        [{"rater": rater, "aspect": "better", "p_chosen": shown, "p_swapped": swapped} for rater, (shown, swapped) in row.items()]
+        for row in rows
+    ]
+    return tables.from_rows([{"pair_id": f"p{place}", "votes": votes} for place, votes in enumerate(listed)], "pairs")
+
+
+def verdicts(made: pa.Table) -> list[float | None]:
+    last = [row[-1] for row in made["votes"].to_pylist()]
+    assert all((vote["rater"], vote["aspect"], vote["p_swapped"]) == ("agg", "vote", None) for vote in last)
+    return [vote["p_chosen"] for vote in last]
+
+
+PANEL = voted(
+    *[{"steady": (1, 1), "first": (1, 0), "other": (1, 0)}] * 10,
+    *[{"steady": (0, 0), "first": (1, 0), "other": (1, 0)}] * 9,
+    {"steady": (0, 0), "first": (1, None), "other": (1, None)},
+)
+
+
+def test_votes_become_one_vote_of_equal_judges() -> None:
+    made = aggregate("steady", "first", "other:better", of="votes")(PANEL)
+    assert verdicts(made)[:10] == pytest.approx([4 / 6] * 10) and verdicts(made)[19] == pytest.approx(0.5)
+    assert len(made["votes"][0]) == 4  # earlier votes stay
+
+
+@pytest.mark.parametrize("how", ["stability", "dawid_skene"])
+def test_votes_are_weighed_by_what_the_judges_do(how: str) -> None:
+    """Two judges who name whatever stands first cannot outvote the one who keeps to its verdict."""
+    made = verdicts(aggregate("steady", "first", "other", of="votes", how=how)(PANEL))
+    assert all(p is not None and p > 0.8 for p in made[:10]) and made[19] is not None and made[19] < 0.2
+
+
+def test_a_vote_needs_its_judges_and_says_who_is_missing() -> None:
+    table = voted({"a": (1, None), "b": (None, None)}, {"a": (1, 1), "b": (0, None)})
+    made = aggregate("a", "b", of="votes")(table)
+    assert verdicts(made) == [None, pytest.approx(2 / 3)]
+    assert made["votes"].to_pylist()[0][-1]["error"] == "1 of 2 raters missing: b"
+    assert verdicts(aggregate("a", "b", of="votes", require="any")(table))[0] == 1
+
+
+def test_stability_needs_both_orders() -> None:
+    with pytest.raises(ValueError, match="votes in both orders, of which b has none"):
+        aggregate("a", "b", of="votes", how="stability")(voted({"a": (1, 1), "b": (0, None)}))
+
+
+def test_votes_are_told_by_what_is_read_and_written() -> None:
+    step = aggregate("a", "b:x", of="votes")
+    assert step.reads("pairs") == {"pair_id", "votes.a.*", "votes.b.x"} and step.writes("pairs") == {"votes.agg.vote"}
+    assert step(tables.empty("pairs").select(step.columns("pairs"))).num_rows == 0
+
+
+def test_rounds_are_averaged_unless_one_is_asked_for() -> None:
+    row = [{"rater": "a", "aspect": "x", "value": value, "round": place} for place, value in enumerate((2.0, 4.0, None, 9.0))]
+    table = responses(row, [*row, {"rater": "a", "aspect": "x", "value": 6.0, "round": 0}])  # asked once more
+    assert result(aggregate("a")(table)) == [5.0, 6.33333]
+    assert result(aggregate("a", round=1)(table)) == [4.0, 4.0]
+    assert result(aggregate("a", round=2)(table)) == [None, None]
+
+
 def test_parameters_are_written_as_in_a_recipe() -> None:
     step = aggregate("a", "b")
     assert step.parameters()["from"] == ["a", "b"]
@@ -169,6 +231,9 @@ def test_what_is_read_and_written_is_told_by_grain() -> None:
     [
         ({"from": {"a": 1.0}}, "how: weighted"),
         ({"from": ["a"], "how": "weighted"}, "how: weighted"),
+        ({"from": ["a"], "how": "stability"}, "is not for scores"),
+        ({"from": ["a"], "how": "median", "of": "votes"}, "is not for votes"),
+        ({"from": ["a"], "calibrate": "z", "of": "votes"}, "calibrate is about scores"),
         ({"from": []}, "1 to 60 raters"),
         ({"from": ["a", "a"]}, "names a twice"),
         ({"from": {"a": 0.0, "b": 1.0}, "how": "weighted"}, "weight of a is 0"),

@@ -122,6 +122,37 @@ def test_a_verdict_nobody_listed_is_null_with_an_error(tmp_path):
     ]
 
 
+def test_a_verdict_that_cannot_be_read_keeps_its_text(tmp_path):
+    path = tmp_path / "verdicts.jsonl"
+    lines = [
+        {"pair_id": "q"},
+        {"pair_id": "p", "ab": "A. It is short.", "ba": "Both."},
+        {"pair_id": "p", "ab": "?", "ba": "A\nB"},
+    ]
+    path.write_text("".join(json.dumps({"ab": None, "ba": None} | line) + "\n" for line in lines))
+    step = Attach(file=path, votes={"ab": "j"}, swapped={"ab": "ba"}, verdicts={"A": 1.0, "B": 0.0}, layout="choice")
+    (first, second), none = step(tables.from_rows([{"pair_id": "p"}, {"pair_id": "q"}], "pairs"))["votes"].to_pylist()
+    assert (first["p_chosen"], first["p_swapped"], first["error"]) == (1, None, "unparsable: no verdict")
+    assert first["rationale"] == "(sides exchanged)\nBoth."
+    assert (second["p_chosen"], second["p_swapped"], second["error"]) == (None, None, "unparsable: no verdict")
+    assert second["rationale"] == "?\n\n(sides exchanged)\nA\nB"
+    assert none == []
+
+
+def test_the_higher_mark_wins(tmp_path):
+    path = tmp_path / "marks.jsonl"
+    path.write_text('{"pair_id": "p", "ab": [7, "9"], "ba": "9 9"}\n')
+    step = Attach(file=path, votes={"ab": "j"}, swapped={"ab": "ba"}, layout="ratings")
+    ((vote,),) = step(tables.from_rows([{"pair_id": "p"}], "pairs"))["votes"].to_pylist()
+    assert (vote["p_chosen"], vote["p_swapped"], vote["error"]) == (0, 0.5, None)
+
+
+@pytest.mark.parametrize("wrong", [{"layout": "choice"}, {"layout": "ratings", "verdicts": {"A": 1}}])
+def test_a_layout_has_the_names_it_needs(wrong):
+    with pytest.raises(ValidationError, match=f"layout: {wrong['layout']}"):
+        Attach(file="v.jsonl", votes={"ab": "j"}, **wrong)
+
+
 def test_numbers_for_both_orders_are_about_the_chosen_side(tmp_path):
     path = tmp_path / "votes.jsonl"
     path.write_text('{"pair_id": "x", "shown": 0.9, "exchanged": 0.7}\n')

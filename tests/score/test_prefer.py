@@ -68,6 +68,12 @@ def test_votes_are_counted_over_orders_rounds_and_panel() -> None:
     assert Prefer(name="prefer", by=("j", "k"))(table)["label_prob"].to_pylist() == pytest.approx([3 / 5, 1 / 3])
 
 
+def test_one_round_may_be_asked_for() -> None:
+    table = pairs([vote(1, 1), vote(0, 0, round=1), vote(0, 0, round=2)])
+    assert Prefer(name="prefer", by="j", smoothing=0)(table)["label_prob"].to_pylist() == pytest.approx([1 / 3])
+    assert Prefer(name="prefer", by="j", smoothing=0, round=0)(table)["label_prob"].to_pylist() == [1.0]
+
+
 def test_votes_of_others_and_of_other_aspects_do_not_count() -> None:
     table = pairs([vote(1, 1), vote(0, 0, "stranger"), vote(0, 0, aspect="harm")])
     assert Prefer(name="prefer", by="j:help", smoothing=0)(table)["label_prob"].to_pylist() == [1.0]
@@ -109,6 +115,58 @@ def test_bradley_terry_joins_the_pairs_of_a_prompt() -> None:
     plain = Prefer(name="prefer", by="j", smoothing=0)(table)["label_prob"].to_pylist()
     assert plain == [0.75, 0, 0.75, 0.5]
     assert found[3] > 0.7 and found[0] < 0.75 and found[1] == 0
+
+
+def test_votes_on_pairs_make_a_win_matrix() -> None:
+    """a beats b 3:1 and c always, b and c tie; in q the same names are other responses."""
+
+    def row(prompt: str, chosen: str, rejected: str, *won: float) -> dict:  # type: ignore[type-arg]
+        return {"prompt_id": prompt, "chosen_id": chosen, "rejected_id": rejected, "votes": [vote(p, p) for p in won]}
+
+    listed = [
+        row("p", "a", "b", 1, 1, 1, 0),
+        row("p", "a", "c", 1),
+        row("p", "c", "b", 0.5),
+        row("q", "b", "a", 1),
+        row("q", "c", "d"),
+    ]
+    table = tables.from_rows(listed, "pairs")
+    made = Prefer(name="prefer", by="j", smoothing=0, win=True, itself=False)(table)
+    chosen, rejected = (tables.score_of(made, "prefer", "win", f"{side}_scores").tolist() for side in ("chosen", "rejected"))
+    assert chosen[:4] == pytest.approx([0.875, 0.875, 0.25, 1]) and rejected[:4] == pytest.approx([0.375, 0.25, 0.375, 0])
+    assert math.isnan(chosen[4]) and math.isnan(rejected[4])
+    with_itself = Prefer(name="prefer", by="j", smoothing=0, win=True)(table)
+    assert tables.score_of(with_itself, "prefer", "win", "chosen_scores").tolist()[0] == pytest.approx((0.75 + 1 + 0.5) / 3)
+    step = Prefer(name="p", by="j", win=True)
+    assert {"chosen_scores.p.win", "rejected_scores.p.win"} <= step.writes("pairs") and "chosen_id" in step.reads("pairs")
+    assert step(tables.empty("pairs").select(step.columns("pairs"))).num_rows == 0
+
+
+@pytest.mark.parametrize("how", ["votes", "bradley_terry"])
+def test_pairs_under_other_system_messages_are_of_other_conversations(how: str) -> None:
+    """The same two responses, each better under its own message: no tie."""
+    rows = [
+        {
+            "prompt_id": "p",
+            "chosen_id": one,
+            "rejected_id": other,
+            "votes": [vote(1)],
+            "prompt": [{"role": "system", "content": one}],
+        }
+        for one, other in (("a", "b"), ("b", "a"))
+    ]
+    made = Prefer(name="prefer", by="j", how=how, smoothing=0, win=True, itself=False)(tables.from_rows(rows, "pairs"))
+    assert made["label_prob"].to_pylist() == [1.0, 1.0]
+    assert tables.score_of(made, "prefer", "win", "chosen_scores").tolist() == [1.0, 1.0]
+
+
+def test_two_pairs_of_the_same_responses_are_one_entry_of_the_matrix() -> None:
+    ids = {"prompt_id": "p", "chosen_id": "a", "rejected_id": "b"}
+    turned = {"prompt_id": "p", "chosen_id": "b", "rejected_id": "a"}
+    other = {"prompt_id": "p", "chosen_id": "a", "rejected_id": "c"}
+    rows = [ids | {"votes": [vote(1)]}, turned | {"votes": [vote(0.6)]}, other | {"votes": [vote(0)]}]
+    made = Prefer(name="prefer", by="j", smoothing=0, win=True, itself=False)(tables.from_rows(rows, "pairs"))
+    assert tables.score_of(made, "prefer", "win", "chosen_scores").tolist() == pytest.approx([0.35, 0.3, 0.35])
 
 
 def test_responses_are_not_compared_by_votes() -> None:

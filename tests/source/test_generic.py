@@ -175,6 +175,23 @@ def test_votes_in_columns_name_their_raters(reading, jsonl):
     assert votes(row) == [("v1", 1.0), ("v2", 1.0)]
 
 
+def test_recorded_verdicts_are_read_as_they_are_laid_out(reading, jsonl):
+    name = jsonl(
+        {"prompt": "Hi", "a": "A", "b": "B", "gpt": "Output (b) is better.\n\nIt greets.", "falcon": "Both.", "palm": ""}
+    )
+    reads = {"columns": ["gpt", "falcon", "palm"], "first": "Output (a)", "second": "Output (b)", "layout": "choice"}
+    (row,) = reading({"path": name, "columns": {"first": "a", "second": "b"}, "votes": reads}).rows
+    assert row["chosen"] == "B" and votes(row) == [("gpt", 1.0), ("falcon", None)]
+    assert (row["votes"][1]["error"], row["votes"][1]["rationale"]) == ("unparsable: no verdict", "Both.")
+
+
+def test_marks_of_both_sides_are_votes(reading, jsonl):
+    name = jsonl({"prompt": "Hi", "a": "A", "b": "B", "votes": [{"by": "ann", "marks": [8, 6]}, {"by": "bob", "marks": "7 7"}]})
+    reads = {"list": "votes", "rater": "by", "value": "marks", "layout": "ratings"}
+    (row,) = reading({"path": name, "columns": {"first": "a", "second": "b"}, "votes": reads}).rows
+    assert row["chosen"] == "A" and votes(row) == [("ann", 1.0), ("bob", 0.5)]
+
+
 def test_whole_conversations_give_their_shared_prefix_as_prompt(reading, jsonl):
     (row,) = reading({"path": jsonl({"chosen": [USER, GOOD], "rejected": [USER, BAD]}), "rows": "pairs"}).rows
     assert plain(row["prompt"]) == [USER]
