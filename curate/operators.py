@@ -15,7 +15,9 @@ from curate.score.aggregate import Aggregate
 from curate.score.attach import Attach
 from curate.score.features import Features
 from curate.score.judge import Judge
+from curate.score.likelihood import Likelihood
 from curate.score.prefer import Prefer
+from curate.score.reward import Reward
 from curate.score.verify import Verify
 from curate.score.vote import Vote
 
@@ -27,7 +29,9 @@ OPERATORS: dict[str, type[Operator]] = {
     "exact_duplicate": ExactDuplicate,
     "features": Features,
     "verify": Verify,
+    "reward": Reward,
     "judge": Judge,
+    "likelihood": Likelihood,
     "threshold": Threshold,
     "aggregate": Aggregate,
     "pair": Pair,

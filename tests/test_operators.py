@@ -61,6 +61,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"model": "b", "how": "listwise", "per_call": 2, "repeats": 2},
         {"model": "a", "how": "reference", "structured": "text", "weighted": True},
     ],
+    "likelihood": [{"model": "a"}, {"model": "a", "reference": ["b"], "beta": 0.5, "end": False}],
     "vote": [
         {"model": "a"},
         {"model": ["a", "b"], "orders": "one", "ties": False, "repeats": 2, "rubric": ["helpfulness", "honesty"]},
@@ -68,6 +69,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "exact_duplicate": [{}, {"normalise": "text", "within": "all", "keep": "longest"}],
     "features": [{}, {"drop": ["refusal", "truncated"]}],
     "verify": [{"check": "number"}, {"check": "auto"}, {"check": "choice", "drop_wrong": True}],
+    "reward": [{"model": "a"}, {"model": ["a", "b"], "drop_cut": True}],
     "aggregate": [{"from": ["rm:quality", "judge:helpful"]}, {"from": ["rm:quality", "judge:helpful"], "calibrate": "quantile"}],
     "attach": [{"file": "review.jsonl", "scores": {"mark": "review:mark"}, "flags": "bad"}],
     "threshold": [{"by": "rm:quality", "min": 1.0}, {"by": "rm:quality", "min": 1.0, "missing": "keep"}],

@@ -15,7 +15,7 @@ from curate.models.hashing import HashingEmbed
 from curate.models.spec import ModelSpec
 from curate.models.st_embed import SentenceEmbed
 
-COUNT = int(os.environ.get("CURATE_BENCH_TEXTS", "400"))
+COUNT = int(os.environ.get("CURATE_BENCH_TEXTS", "200"))
 ROUNDS = 3
 
 
@@ -26,7 +26,7 @@ def texts() -> list[str]:
     lines = (Path(__file__).parents[2] / "data" / "samples" / "responses.jsonl").read_text(encoding="utf-8").splitlines()
     words = [word for line in lines for value in json.loads(line).values() if isinstance(value, str) for word in value.split()]
     random = np.random.default_rng(0)
-    lengths = np.clip(random.normal(52, 20, COUNT), 5, 150).astype(int)
+    lengths = np.clip(random.normal(41, 16, COUNT), 5, 150).astype(int)
     return [" ".join(words[at : at + n]) for n, at in zip(lengths, random.integers(0, len(words) - 150, COUNT), strict=True)]
 
 
