@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0  # a line on progress at most this often, so that a log stays readable
 
+TIMES = "%Y-%m-%dT%H:%M:%S%z"
+"""Times of a text log: the machine's own, with what they are off from UTC."""
+
 LogFormat = Literal["plain", "text", "json"]
 Event = Literal["started", "progress", "calls", "step", "said", "end"]
 
@@ -68,11 +71,11 @@ class Layout:
     dataset: str
 
     def text(self, line: Line) -> str:
-        """`2026-11-21T03:00:07Z INFO helpful-en 20261121T030002-1f0c9a judge: 4,000 in, 4,000 kept`."""
+        """`2026-11-21T03:00:07+0000 INFO helpful-en 20261121T030002-1f0c9a judge: 4,000 in, 4,000 kept`."""
         from curate.publish.wording import one_line
 
         where = f"{line.step}: " if line.step else ""
-        return f"{now():%Y-%m-%dT%H:%M:%SZ} {line.level.upper()} {self.dataset} {self.run} {where}{one_line(line.text, 2_000)}"
+        return f"{now().astimezone():{TIMES}} {line.level.upper()} {self.dataset} {self.run} {where}{one_line(line.text, 2_000)}"
 
     def json(self, line: Line) -> str:
         """One JSON object: time, level, dataset, run, step, event, message and the numbers of the event."""

@@ -25,6 +25,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from curate.errors import CurateError, UsageError
+from curate.logs import TIMES
 from curate.services_processes import end, groups, identity, ours, start
 from curate.store import alive, disk
 from curate.store.locks import NoLocks, try_lock
@@ -344,9 +345,23 @@ def environment(home: Path, url: str) -> dict[str, str]:
         "PREFECT_CLI_WRAP_LINES": "false",
         "PREFECT_LOGGING_COLORS": "false",
         "PREFECT_LOGGING_LEVEL": "INFO",
+        **log_settings(),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_WORKER_QUERY_SECONDS": str(POLL_SECONDS),
+    }
+
+
+def log_settings() -> dict[str, str]:
+    """Variables that make Prefect's own lines look like those of runs: text, or JSON where CURATE_LOG_FORMAT says so."""
+    if os.environ.get("CURATE_LOG_FORMAT") == "json":
+        return {"PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json"}
+    standard = "PREFECT_LOGGING_FORMATTERS_STANDARD_"
+    return {
+        standard + "FORMAT": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        standard + "FLOW_RUN_FMT": "%(asctime)s %(levelname)s flow run %(flow_run_name)s: %(message)s",
+        standard + "TASK_RUN_FMT": "%(asctime)s %(levelname)s task run %(task_run_name)s: %(message)s",
+        standard + "DATEFMT": TIMES,
     }
 
 

@@ -373,6 +373,13 @@ def test_a_schedule_publishes_what_is_new_and_asks_for_nothing_else(prefect: Pre
         assert f"line {len(recipe.read_text(encoding='utf-8').splitlines())}" in change and "exact_duplicate" in change
     finally:
         curate("schedule", "nightly", "--off", "--store", store)
+    log = (store / "services" / "worker.log").read_text(encoding="utf-8").splitlines()
+    of_first = [line for line in log if first["id"] in line and " nightly " in line]
+    for step in ("source", "generate", "publish"):  # a person can follow a run from its id
+        assert any(
+            re.match(rf"\d{{4}}-\d\d-\d\dT[\d:]+[+-]\d{{4}} INFO nightly {first['id']} {step}: ", line) for line in of_first
+        )
+    assert len(of_first) == len(set(of_first))
 
 
 def run_in(store: Path, state: str, *but: str, name: str = "nightly", seconds: float = 120) -> Json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curate.cli.common import JsonOption, StoreOption, command, console, print_json, store_root, store_words
-from curate.cli.work import SetOption
+from curate.cli.work import LogFormat, SetOption
 from curate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def up(
             help="postgresql://USER:PASSWORD@HOST:PORT/NAME, better in $CURATE_DATABASE than here; or sqlite, the default.",
         ),
     ] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="Of the worker's log: lines of text, or JSON.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,6 +59,8 @@ def up(
 
     from curate.services import up as start
 
+    if log_format is not None:
+        os.environ["CURATE_LOG_FORMAT"] = log_format.value
     found = start(store_root(store), port, database, say)
     if os.environ.get("PREFECT_API_URL") not in (None, "", found.api_url):
         say("note: PREFECT_API_URL is set, and other commands use that server instead; unset it to use this one")

@@ -45,7 +45,7 @@ class ExactDuplicate(DatasetOperator):
     text. A dropped row's flag names the kept row. Equal ranks go to the earliest row.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses", "pairs")
 
@@ -91,7 +91,7 @@ class ExactDuplicate(DatasetOperator):
         text = self._text(grain)
         fields = {ROW_ID[grain], *SIDES[text], *(TURNS[side] for side in SIDES[text])}
         if text == "prompt" or self._within(text) == "prompt":
-            fields |= {"prompt_id", "images", "tools"}
+            fields |= {"prompt_id", "images", "tools"} | ({"prompt"} if grain == "pairs" else set())
         if text == "prompt" and (self.normalise != "none" or self.keep == "longest"):
             fields.add("prompt")
         if self.by is not None:
@@ -151,7 +151,8 @@ class ExactDuplicate(DatasetOperator):
         if text == "prompt" and normal is not None:
             sides = [_with_material(table, _message_keys(table["prompt"], normal))]
         if self._within(text) == "prompt" or (text == "prompt" and normal is None):
-            sides = [_with_material(table, table["prompt_id"].to_pylist()), *sides]
+            asked = _with_context(table) if "pair_id" in table.column_names else table["prompt_id"].to_pylist()
+            sides = [_with_material(table, asked), *sides]
         return _joined(sides)
 
     def _rank(self, table: pa.Table, grain: Grain, text: Text) -> np.ndarray:
@@ -211,6 +212,18 @@ def _message_keys(lists: pa.ChunkedArray, normal: Callable[[str], str] | None) -
         keys.append(None if count is None else SEPARATOR.join([str(count), *lines[start : start + count]]))
         start += count or 0
     return keys
+
+
+def _with_context(table: pa.Table) -> list[str | None]:
+    """What each pair answers: its prompt, and where pairing added steps or a system message to it, all that was said."""
+    asked: list[str | None] = table["prompt_id"].to_pylist()
+    prompts = tables.flat(table["prompt"])
+    longer = np.flatnonzero(pc.fill_null(pc.greater(pc.list_value_length(prompts), 1), False).to_numpy(zero_copy_only=False))
+    said = _message_keys(pa.chunked_array([prompts.take(pa.array(longer))]), None)
+    for row, messages in zip(longer.tolist(), said, strict=True):
+        if asked[row] is not None and messages is not None:
+            asked[row] = SEPARATOR.join([str(asked[row]), messages])
+    return asked
 
 
 def _with_material(table: pa.Table, texts: list[str | None]) -> list[str | None]:

@@ -165,6 +165,14 @@ def test_a_pair_repeats_when_both_sides_do() -> None:
     assert kept(table, column="prompt") == [True, False, False, False]
 
 
+def test_the_same_sides_after_other_steps_or_another_system_message_are_no_copy() -> None:
+    terse, chatty = ([{"role": "system", "content": how}, *QUESTION] for how in ("Be brief.", "Be nice!!"))
+    table = pairs(*[("4", "5")] * 4, prompts=[QUESTION, terse, chatty, terse])
+    asked = pa.array([prompt_id(QUESTION)] * 4)  # what pairing adds to a prompt leaves its id
+    table = table.set_column(table.schema.get_field_index("prompt_id"), "prompt_id", asked)
+    assert kept(table) == [True, True, True, False]
+
+
 def test_the_sides_of_a_pair_do_not_run_into_each_other() -> None:
     assert kept(pairs(("ab", "c"), ("a", "bc"))) == [True, True]
 
