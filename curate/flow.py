@@ -31,7 +31,7 @@ from prefect.runtime import flow_run as this_flow_run
 from prefect.states import Completed, Crashed, Failed
 
 from curate.errors import Busy, CurateError, GateClosed, NoAnswers
-from curate.logs import Layout, Lines, LogFormat, stage_line
+from curate.logs import Layout, Lines, LogFormat, sentence, stage_line
 from curate.models.session import Session
 from curate.packaged import find_recipe
 from curate.publish.gates import gate_rows
@@ -99,9 +99,11 @@ def curation(
     watch = Lines(layout.emitter(log_format()))
     run.watch = watch
     try:
-        return conduct(run)
+        state = conduct(run)
     finally:
         watch.close()
+    watch.ended(str(state.message or state.name), state.is_failed())
+    return state
 
 
 def log_format() -> LogFormat:
@@ -188,7 +190,7 @@ class Told:
         made = "" if counts["made"] is None else f"{counts['made']:,}"
         row = {"step": stage.name, "in": f"{counts['rows_in']:,}", "kept": f"{counts['kept']:,}", "made": made}
         self.rows.append(row | {"dropped": dropped, "took": "done before" if reused else f"{seconds:.1f} s"})
-        self.logger.info("%s: %s", stage.name, one_line(stage_line(stage, seconds, reused), 2_000))
+        self.logger.info("%s: %s", stage.name, one_line(sentence(stage_line(stage, seconds, reused)), 2_000))
         if self._progress:
             self._move(100.0)
             self._progress = None

@@ -1,6 +1,7 @@
 """How a run tells what it does, line by line: plain, with times for a log that many runs share, or as JSON for a program."""
 
 import json
+import re
 import sys
 import threading
 import time
@@ -75,7 +76,8 @@ class Layout:
         from curate.publish.wording import one_line
 
         where = f"{line.step}: " if line.step else ""
-        return f"{now().astimezone():{TIMES}} {line.level.upper()} {self.dataset} {self.run} {where}{one_line(line.text, 2_000)}"
+        said = one_line(sentence(line.text), 2_000)
+        return f"{now().astimezone():{TIMES}} {line.level.upper()} {self.dataset} {self.run} {where}{said}"
 
     def json(self, line: Line) -> str:
         """One JSON object: time, level, dataset, run, step, event, message and the numbers of the event."""
@@ -86,6 +88,11 @@ class Layout:
     def emitter(self, log_format: LogFormat) -> Emit:
         """Prints lines of that format."""
         return to_stderr({"plain": plain, "text": self.text, "json": self.json}[log_format])
+
+
+def sentence(columns: str) -> str:
+    """What stands in columns, parted by commas."""
+    return re.sub(r" {2,}", ", ", columns.strip())
 
 
 def now() -> datetime:
@@ -190,6 +197,10 @@ class Lines:
     def warned(self, text: str) -> None:
         """Something a person should look at."""
         self.emit(Line("said", text, level="warning"))
+
+    def ended(self, text: str, failed: bool = False) -> None:
+        """How the run ended."""
+        self.emit(Line("end", text, level="error" if failed else "info"))
 
     def close(self) -> None:
         """Say what the calls came to."""

@@ -323,7 +323,7 @@ def merged(
     taken, grown, unknown = _taken(held, gone, come)
     after = held.plus(earlier.id, fresh, come, taken, grown, shard_bytes) if len(grown) + len(unknown) else held
     cut = after.window(refresh, old_increments)
-    gone = gone.only(~among(gone.prompts, unknown))
+    gone = gone.only(~among(gone.prompts, cut.prompts))  # one that comes back and leaves again is remembered as it was, too
     return _whole(earlier, fresh, held, cut, gone, come, (len(unknown), len(grown), len(held.prompts)), after)
 
 

@@ -22,13 +22,13 @@ import pyarrow as pa
 
 from curate import tables
 from curate.engine.local import LocalEngine
+from curate.engine.search import decided
 from curate.engine.shard import (
     ApplyTask,
     FeatureTask,
     Outcome,
     Task,
     named,
-    read_objects,
     reasons,
     run_apply,
     run_chain,
@@ -37,10 +37,11 @@ from curate.engine.shard import (
 from curate.errors import Busy, DataError, GateClosed, NoAnswers, StepError
 from curate.export.recipes import write_exports
 from curate.ids import digest
-from curate.models.operator import ModelOperator
+from curate.models.operator import CallsModels
 from curate.models.session import Session, identity_of
 from curate.notify import event_of, notify
 from curate.operator import DatasetOperator, Operator, RunsOn, ShardOperator
+from curate.publish.models_used import said_of
 from curate.publish.version import Publication, Stage, publish
 from curate.recipe import Recipe, Step
 from curate.refresh import REPLACE, Refresh, found_refreshed, mappings_of, refreshed
@@ -53,6 +54,7 @@ from curate.store.versions import Version
 
 SHARD_MB = 64.0
 T = TypeVar("T")
+Ready = TypeVar("Ready", bound=Operator)
 
 
 def shard_bytes() -> int:
@@ -214,7 +216,9 @@ class Run:
         if isinstance(error, Busy) and error.stepped_aside:
             self._ended("skipped", error=str(error))
         elif isinstance(error, GateClosed):
-            self._ended("gate_closed", error=str(error), gates=[result.to_json() for result in error.results], metrics=error.metrics)
+            self._ended(
+                "gate_closed", error=str(error), gates=[result.to_json() for result in error.results], metrics=error.metrics
+            )
         else:
             self._ended("failed", error=str(error))
 
@@ -275,16 +279,19 @@ class Run:
         return None if found is None else self._stage(step, before, digest(asked), *found)
 
     def _stage(self, step: Step, before: Snapshot, key: str, snapshot: Snapshot, counts: dict[str, Any]) -> Stage:
-        return Stage(step.operator.name, step.key, step.operator, before.grain, key, snapshot, counts, step.line)
+        models = self._identity(step.operator).get("models", {})
+        return Stage(step.operator.name, step.key, step.operator, before.grain, key, snapshot, counts, step.line, models)
 
-    def _finish(self, step: Step, before: Snapshot, outcomes: Sequence[Outcome], seconds: float) -> Stage:
+    def _finish(
+        self, step: Step, before: Snapshot, outcomes: Sequence[Outcome], seconds: float, extra: dict[str, Any] | None = None
+    ) -> Stage:
         """Commit a step's snapshot."""
         lefts = [outcome.left for outcome in outcomes if outcome.left is not None]
         left = None
         if lefts:
             left = self.store.put_snapshot(replace(before, shards=tuple(lefts)))
         grain = step.operator.makes or before.grain
-        snapshot = Snapshot(grain, tuple(outcome.shard for outcome in outcomes), left)
+        snapshot = Snapshot(grain, tuple(outcome.shard for outcome in outcomes), left, extra or {})
         counts = add_counts([outcome.counts for outcome in outcomes])
         asked = self._asked(step.operator, [before.id])
         if counts.get("errors"):
@@ -293,6 +300,8 @@ class Run:
             self.store.finish_step(digest(asked), asked, snapshot, counts)
         stage = self._stage(step, before, digest(asked), snapshot, counts)
         self.watch.finished(stage, seconds, False)
+        for told in said_of(self.store, stage):
+            self.watch.said(told)
         self._check_errors(step, counts)
         return stage
 
@@ -311,9 +320,9 @@ class Run:
             passes="budget" not in errors,
         )
 
-    def _ready(self, operator: ShardOperator) -> ShardOperator:
+    def _ready(self, operator: Ready) -> Ready:
         """The operator with the models it calls."""
-        if isinstance(operator, ModelOperator):
+        if isinstance(operator, CallsModels):
             assert self._session is not None
             return operator.with_models(self._session.for_step(operator.name))
         return operator
@@ -321,7 +330,7 @@ class Run:
     @contextmanager
     def _models(self) -> Iterator[None]:
         """The recipe's models, ready to be called while the steps run; nothing is opened if no step calls one."""
-        if not any(isinstance(step.operator, ModelOperator) for step in self.recipe.steps):
+        if not any(isinstance(step.operator, CallsModels) for step in self.recipe.steps):
             yield
             return
         with Session(self.recipe.models, self.store.root, max_cost=self.max_cost, max_calls=self.max_calls) as session:
@@ -365,9 +374,10 @@ class Run:
         """Measure every shard, decide once, apply to every shard."""
         started = time.perf_counter()
         self.watch.started(operator.name, 2 * before.kept)
+        operator = self._ready(operator)
         measured = self._measure(operator, before)
         with named(operator):
-            state = operator.decide(read_objects(self.store, [name for name, _ in measured]))
+            state, extra = decided(self.store, operator, self._identity(operator), measured)
         states = self._states(operator, state, [rows for _, rows in measured])
         asked = self._shard_asked(operator)
         tasks = [
@@ -378,7 +388,7 @@ class Run:
         for shard, outcome in zip(before.shards, self.engine.map(run_apply, tasks, operator.runs_on), strict=True):
             outcomes.append(outcome)
             self.watch.advanced(shard.kept)
-        return self._finish(step, before, outcomes, time.perf_counter() - started)
+        return self._finish(step, before, outcomes, time.perf_counter() - started, extra)
 
     def _measure(self, operator: DatasetOperator, before: Snapshot) -> list[tuple[str, int]]:
         """Per shard: the object holding its features, and how many rows it measured."""

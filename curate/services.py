@@ -182,7 +182,7 @@ def _read(home: Path) -> State:
     try:
         told = json.loads((home / "state.json").read_bytes())
         return State(**{name: told.get(name) for name in State.__dataclass_fields__} | {"token": str(told["token"])})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return State(secrets.token_hex(8))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         path = home / "state.json"

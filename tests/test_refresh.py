@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import RecipeError, UsageError
@@ -500,8 +500,9 @@ def content(store: Store, found: Snapshot) -> list[tuple[int, Said]]:
 ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(reads=st.lists(ROWS, min_size=2, max_size=4), window=st.one_of(st.none(), st.integers(1, 5)))
+@example(reads=[[(1, 0, 0), (0, 0, 0)], [(0, 0, 0), (1, 0, 1), (0, 0, 0)], [(1, 0, 0)]], window=1)
 def test_merged_agrees_with_an_obvious_version(tmp_path: Path, reads: list[list[Said]], window: int | None) -> None:
     store = Store(tmp_path)
     refresh = Refresh("append") if window is None else Refresh("window", prompts=window)

@@ -30,6 +30,7 @@ def checkup(store: Path) -> list[Check]:
     checks = [Check("python", "ok" if sys.version_info >= (3, 11) else "broken", platform.python_version())]
     checks += [_package(name, "broken", "pip install curate installs it") for name in CORE]
     checks += [_package(name, "missing", why) for name, why in OPTIONAL.items()]
+    checks.append(_vllm())
     checks.append(Check("cores", "ok", str(len(os.sched_getaffinity(0)))))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     checks.append(Check("memory", "ok", f"{memory:.0f} GB; a run takes up to about 1.5 GB plus what a step must see whole"))
@@ -41,6 +42,17 @@ def _package(name: str, absent: Literal["missing", "broken"], advice: str) -> Ch
         return Check(name, "ok", importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Check(name, absent, advice)
+
+
+def _vllm() -> Check:
+    from curate.models import vllm_install
+
+    found = vllm_install.look()
+    if found is None:
+        return Check("vllm", "missing", "runs models on this machine: curate vllm install")
+    if found.fault is not None:
+        return Check("vllm", "broken", f"{found.fault} ({found.told_by}); curate vllm install builds one")
+    return Check("vllm", "ok", f"{found.version}, torch {found.packages.get('torch')}, in {found.python}")
 
 
 def _store(root: Path) -> Check:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from curate import __version__
-from curate.cli import exporting, inspect, ledger, serving, vllm, work
+from curate.cli import exporting, inspect, ledger, lint, serving, vllm, work
 from curate.errors import CurateError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ def options(
 
 
 work.add_to(app)
+lint.add_to(app)
 inspect.add_to(app)
 exporting.add_to(app)
 ledger.add_to(app)

@@ -77,6 +77,16 @@ class Request:
 
 
 @dataclass(frozen=True)
+class LikelihoodRequest:
+    """An answer to be measured: how probable a model thinks each of its tokens."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    """A conversation whose last message is the assistant's answer; what stands before it is given."""
+    end: bool = True
+    """Whether the token that ends an answer belongs to it."""
+
+
+@dataclass(frozen=True)
 class Reply:
     """What came back for one request: an answer, or an error, never both."""
 
@@ -146,6 +156,13 @@ class Embed(Protocol):
         """Vectors, (N, D) float32, unit length."""
 
 
+class Likelihood(Protocol):
+    """A model that says how probable it thinks an answer is."""
+
+    def logprobs(self, requests: Sequence[LikelihoodRequest]) -> "Sequence[np.ndarray | str]":
+        """Natural logarithms for each token of each answer, (tokens,) float32; or why there are none ("kind: detail")."""
+
+
 class Models(Protocol):
     """What a step is given: the recipe's models, ready to be called, by their keys."""
 
@@ -157,6 +174,9 @@ class Models(Protocol):
 
     def embed(self, key: str) -> Embed:
         """An embedding model."""
+
+    def likelihood(self, key: str) -> Likelihood:
+        """A model that measures answers."""
 
     def identity(self, key: str) -> Mapping[str, Any]:
         """What tells the model from others: name, revision, kind; neither address nor key."""

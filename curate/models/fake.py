@@ -21,7 +21,8 @@ Settings of a model under `options`:
     position_bias  as a judge: probability that the first candidate wins whatever it says; below 0: the last (0)
     length_bias    as a judge: quality added for each doubling of a text's length over 60 words (0)
     tie_margin     as a judge: qualities closer than this are a tie where the verdict allows one (0.02)
-    heads          as a reward model: rewards a text (1); noise: their standard deviation around the truth (0.5)
+    heads          as a reward model: rewards a text (1), or their names, commas between; one called `verbosity` grows with
+                   the text's length instead of its quality; noise: their standard deviation around the truth (0.5)
     dimensions     as an embedding model: length of a vector (64)
 """
 
@@ -67,6 +68,7 @@ DEFAULTS: dict[str, float | str | bool] = {
     "noise": 0.5,
     "dimensions": 64,
 }
+VERBOSITY = "verbosity"
 NEVER_ANSWERED = frozenset({"fail_share", "fail_kind", "delay_s"})
 """Options that change when an answer comes, not what it says."""
 
@@ -139,7 +141,11 @@ class Settings:
             )
         given = {name: value for name, value in spec.options.items() if name in DEFAULTS and value is not None}
         for name, value in given.items():
-            if isinstance(DEFAULTS[name], (int, float)) and name != "reasoning" and not isinstance(value, (int, float)):
+            if (
+                isinstance(DEFAULTS[name], (int, float))
+                and name not in ("reasoning", "heads")
+                and not isinstance(value, (int, float))
+            ):
                 raise UsageError(f"model {spec.name}: option {name} is a number, got {value!r}")
         if given.get("fail_kind", "server") not in get_args(ErrorKind):
             raise UsageError(f"model {spec.name}: fail_kind is one of {', '.join(get_args(ErrorKind))}")
@@ -148,6 +154,12 @@ class Settings:
     def number(self, name: str) -> float:
         """A setting that is a number."""
         return float(self.told[name])
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of a reward model's outputs, as far as they were told; else as many empty ones."""
+        told = self.told["heads"]
+        return tuple(name.strip() for name in told.split(",")) if isinstance(told, str) else ("",) * int(told)
 
 
 class Draw:
@@ -636,14 +648,16 @@ class FakeReward:
 
     def score(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> np.ndarray:
         """Rewards, (N, heads) float32, around 8 (quality - 0.5); NaN for a conversation of no messages."""
-        heads = int(self.settings.number("heads"))
-        rewards = [self._rewards(messages, heads) if messages else [np.nan] * heads for messages in conversations]
-        return np.array(rewards, dtype=np.float32).reshape(len(conversations), heads)
+        heads = self.settings.heads
+        rewards = [self._rewards(messages, heads) if messages else [np.nan] * len(heads) for messages in conversations]
+        return np.array(rewards, dtype=np.float32).reshape(len(conversations), len(heads))
 
-    def _rewards(self, messages: Sequence[Mapping[str, Any]], heads: int) -> list[float]:
+    def _rewards(self, messages: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> list[float]:
         draw = Draw("reward", self.spec.name, self.spec.revision, list(messages))
-        truth = 8 * (read_quality(without_thought(content_of(messages[-1]))) - 0.5)
-        return [truth + self.settings.number("noise") * 6**0.5 * draw.bell() for _ in range(heads)]
+        text = without_thought(content_of(messages[-1]))
+        truth, length = 8 * (read_quality(text) - 0.5), math.log2((1 + len(text.split())) / 60)
+        noise = [self.settings.number("noise") * 6**0.5 * draw.bell() for _ in heads]
+        return [(length if head == VERBOSITY else truth) + more for head, more in zip(heads, noise, strict=True)]
 
 
 class FakeEmbed:

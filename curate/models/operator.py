@@ -5,14 +5,11 @@ from typing import Self
 from pydantic import PrivateAttr
 
 from curate.models.asking import Models
-from curate.operator import RunsOn, ShardOperator
+from curate.operator import DatasetOperator, Operator, RunsOn, ShardOperator
 
 
-class ModelOperator(ShardOperator):
-    """A shard operator that calls models; the runner hands them over before the first shard.
-
-    A row whose call failed carries null and `error`; `retryable` counts those that another run may mend.
-    """
+class CallsModels(Operator):
+    """An operator that calls models; the runner hands them over before the first shard."""
 
     _models: Models | None = PrivateAttr(default=None)
 
@@ -37,3 +34,14 @@ class ModelOperator(ShardOperator):
     def calls(self, rows: int) -> int:
         """Model calls to expect for so many rows: what `curate plan` shows."""
         return rows
+
+
+class ModelOperator(CallsModels, ShardOperator):
+    """A shard operator that calls models.
+
+    A row whose call failed carries null and `error`; `retryable` counts those that another run may mend.
+    """
+
+
+class ModelDatasetOperator(CallsModels, DatasetOperator):
+    """A dataset operator that calls models, as a rule in `features` alone."""

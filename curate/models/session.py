@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
 from curate.errors import StepError, UsageError
-from curate.models.asking import Attempt, Backend, Reply, Request
+from curate.models.asking import Attempt, Backend, Likelihood, LikelihoodRequest, Reply, Request
 from curate.models.caller import GRACE_SECONDS, Caller, Lane
 from curate.models.limits import CALLER_OPTIONS, Rules
 from curate.models.numbers import LocalEmbedModel, LocalRewardModel, Rewards, head_names, kept_rewards, kept_vectors, shelf_name
 from curate.models.shelf import VectorShelf
 from curate.models.spec import ModelSpec
 from curate.models.spending import Statistics
+
+if TYPE_CHECKING:
+    from curate.models.likelihood import LikelihoodModel
 
 Kind = Literal["chat", "reward", "embed"]
 
@@ -257,6 +260,7 @@ class Session:
         self._lock = threading.Lock()
         self._backends: dict[tuple[str, Kind], Any] = {}
         self._shelves: dict[str, VectorShelf] = {}
+        self._measurers: dict[str, Likelihood] = {}
         self._step = step
 
     # -- what steps call
@@ -293,15 +297,24 @@ class Session:
     def _numbers(self, key: str, kind: Kind) -> Backend:
         """A back end of numbers as the caller takes it."""
         backend: Backend = self._backend(key, kind)
-        return backend if self._spec(key).backend == "vllm" else AsReplies(backend)  # type: ignore[arg-type]
+        return backend if self._spec(key).backend == "vllm" else AsReplies(backend)
 
     def likelihood(self, key: str) -> "LikelihoodModel":
-        """A model that measures answers."""
+        """A model that measures answers; vLLM does it in the engine that answers, too."""
+        from curate.models.likelihood import LikelihoodModel, asked_by, measurer
+
         spec, shelf = self._spec(key), self._shelf(key, "chat", measures="likelihood")
         if spec.backend == "vllm":
             backend: Backend = self._backend(key, "chat")
             return LikelihoodModel(asked_by(self.caller, self._lane(key, "chat", backend)), shelf)
-        return LikelihoodModel(lambda requests: measuring(self, key).logprobs(requests), shelf)
+
+        def ask(requests: Sequence[LikelihoodRequest]) -> Sequence[np.ndarray | str]:
+            with self._lock:
+                if key not in self._measurers:
+                    self._measurers[key] = measurer(without_caller_options(spec))
+            return self._measurers[key].logprobs(requests)
+
+        return LikelihoodModel(ask, shelf)
 
     def _shelf(self, key: str, kind: Kind, **more: str) -> VectorShelf:
         """Where a model's numbers are kept: by what tells it from others, so that two keys of one model share them."""
@@ -323,8 +336,6 @@ class Session:
         spec = self._spec(key)
         if spec.kind not in (None, kind):
             raise UsageError(f"model {key} is a {spec.kind} model, but a step uses it as a {kind} model")
-        if spec.backend not in BACKENDS:
-            raise UsageError(f"model {key}: backend {spec.backend} is not available yet; there are {', '.join(BACKENDS)}")
         with self._lock:
             if (key, kind) not in self._backends:
                 self._backends[key, kind] = BACKENDS[spec.backend](without_caller_options(spec), kind)
@@ -435,6 +446,10 @@ class StepModels:
     def embed(self, key: str) -> EmbedModel | LocalEmbedModel:
         """An embedding model."""
         return self.session.embed(key)
+
+    def likelihood(self, key: str) -> "LikelihoodModel":
+        """A model that measures answers."""
+        return self.session.likelihood(key)
 
     def identity(self, key: str) -> Mapping[str, Any]:
         """What tells the model from others."""

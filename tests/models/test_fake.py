@@ -319,6 +319,14 @@ def test_rewards_follow_the_quality():
     assert again.values.tolist() == scores[:1].tolist()
 
 
+def test_rewards_may_be_named_and_one_called_verbosity_follows_the_length() -> None:
+    texts = [conversation(f"{GOOD} " * times) for times in (1, 4, 16)]
+    found = FakeReward(spec(heads="helpfulness, verbosity", noise=0.0)).score(texts)
+    assert found.shape == (3, 2)
+    assert found[0, 0] == found[1, 0] == found[2, 0]  # careful words alone, however many
+    assert found[0, 1] < found[1, 1] < found[2, 1]
+
+
 def test_two_reward_models_err_apart():
     texts = [conversation(f"It precisely rains {number}. It maybe falls.") for number in range(200)]
     first, second = (FakeReward(spec(name, noise=1.0)).score(texts)[:, 0] for name in "ab")

@@ -1,0 +1,74 @@
+"""Where a response begins among a conversation's tokens: what a likelihood is summed over, and nothing else.
+
+The tokens before it are exactly those that the model is given when it answers: the chat template of all messages but the
+last, with its opening of an answer. No merge of a tokenizer reaches across: if the conversation as a whole is tokenised
+otherwise there, the response is tokenised by itself. Needs the standard library alone, for the worker uses it, too.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Measured(NamedTuple):
+    """A conversation whose last message is to be measured."""
+
+    ids: list[int]
+    start: int
+    """The first token of the response; what stands before it is given."""
+
+
+class Unmeasurable(ValueError):
+    """A conversation without a response, or one that the chat template refuses or changes."""
+
+
+def measured(tokenizer: Any, messages: Sequence[Mapping[str, Any]], end: bool = True) -> Measured:
+    """The tokens of a conversation and where its last message begins. end: the token that ends an answer belongs to it."""
+    given, answer = [told(message) for message in messages[:-1]], told(messages[-1]) if messages else {}
+    text = answer.get("content")
+    if not given or answer.get("role") != "assistant" or not isinstance(text, str) or not text:
+        raise Unmeasurable("there is no answer to measure")
+    if answer.get("tool_calls"):
+        raise Unmeasurable("an answer with tool calls has no one text to measure")
+    if not tokenizer.chat_template:
+        raise Unmeasurable("the model has no chat template")
+    before = rendered(tokenizer, given, True)
+    tail = ending(tokenizer, rendered(tokenizer, [*given, answer], False), before, text) if end else ""
+    prefix = encoded(tokenizer, before)
+    whole = encoded(tokenizer, before + text)
+    response = whole[len(prefix) :] if whole[: len(prefix)] == prefix else encoded(tokenizer, text)
+    if not response:
+        raise Unmeasurable("the answer has no tokens")
+    return Measured([*prefix, *response, *(encoded(tokenizer, tail) if tail else [])], len(prefix))
+
+
+def rendered(tokenizer: Any, messages: list[dict[str, Any]], opened: bool) -> str:
+    """The chat template's text."""
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened))
+    except Exception as problem:  # a template is a program that came with the model: it may refuse in any way
+        raise Unmeasurable(f"the chat template refuses this conversation: {str(problem)[:200]}") from None
+
+
+def ending(tokenizer: Any, full: str, before: str, text: str) -> str:
+    """The special token by which the model says that it is done, as the template writes it behind an answer; "" if none."""
+    place = full.rfind(text.strip())
+    if place < 0:
+        raise Unmeasurable("the chat template changes the answer's text")
+    behind = full[place + len(text.strip()) :].lstrip()
+    special = {str(token) for token in tokenizer.all_special_tokens}
+    special |= {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
+    return max((token for token in special if token and behind.startswith(token)), key=len, default="")
+
+
+def encoded(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that brings its own special tokens."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def told(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as templates take it: without what it does not have, and tool calls as values."""
+    kept = {name: value for name, value in message.items() if value is not None}
+    if isinstance(kept.get("tool_calls"), str):
+        kept["tool_calls"] = json.loads(kept["tool_calls"])
+    return kept
