@@ -6,31 +6,36 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
-from curate import ids, tables
+from curate import tables
 from curate.errors import DataError
 from curate.generate.sampled import (
+    PORTION,
     Message,
     Sampled,
     error_text,
+    messages_of,
     meta_with,
     plain,
+    response_id_of,
     said,
     split_thought,
     storable,
     stored,
     with_errors,
-    without_nulls,
 )
 from curate.generate.wording import block, filled, instruction, number_of, pick, principles, share_of, text_hashes
 from curate.ids import canonical_json
 from curate.models.asking import Reply, Request, Sampling
+from curate.models.replies import request_of
 from curate.operator import Made
 from curate.tables import Grain
 
@@ -40,6 +45,8 @@ SHARES = {"helpfulness": 0.6, "truthfulness": 0.2, "honesty": 0.18, "verbalised_
 END = re.compile(r"\W*END\W*")
 FIELD = re.compile(r"reference|domain|meta\.[^.\s]+")
 POOL = "pool"
+ROWS_AT_ONCE = 4 * PORTION
+"""Rows made together from replies, while others are under way."""
 CARRIED = [c.name for c in tables.PROMPT_COLUMNS if c.name not in ("row", "meta", "scores", "flags")]
 PENALTIES = ("top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 
@@ -132,11 +139,11 @@ def weighted(shares: Mapping[str, float], share: float) -> str:
     return names[min(int(np.searchsorted(ends, share * ends[-1], side="right")), len(names) - 1)]
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """One sample wanted of one model for one prompt."""
 
     row: int
+    prompt_id: str
     key: str
     """The model's key in the recipe."""
     sample: int
@@ -147,7 +154,7 @@ class Ask:
     """What `meta` gains: system, context and what was drawn for them."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Talk:
     """What came of an Ask so far."""
 
@@ -156,6 +163,9 @@ class Talk:
     """Messages after the prompt."""
     replies: list[Reply] = field(default_factory=list)
     """The model's own, as they came."""
+    thought: str | None = None
+    text: str = ""
+    """Reasoning and response of the latest of them."""
     error: str | None = None
     over: bool = False
 
@@ -293,37 +303,60 @@ class Generate(Sampled):
 
     def __call__(self, table: pa.Table, /) -> Made:
         """The responses in order of prompt, model and sample, and a flag on each prompt that got none."""
-        asks = self.asks(table)
-        talks = self._converse(asks)
-        rows = self._rows(table, talks)
-        answered = np.zeros(table.num_rows, dtype=bool)
-        answered[[talk.ask.row for talk, kept in zip(talks, tables.is_kept(rows), strict=True) if kept]] = True
-        asked = np.zeros(table.num_rows, dtype=bool)
-        asked[[ask.row for ask in asks]] = True
+        answered, asked = np.zeros(table.num_rows, dtype=bool), np.zeros(table.num_rows, dtype=bool)
+        made = []
+        for talks in self._converse(table):
+            rows, origin = self._rows(table, talks), np.array([talk.ask.row for talk in talks])
+            asked[origin] = True
+            answered[origin[tables.is_kept(rows)]] = True
+            made.append(rows)
+        rows = pa.concat_tables(made).combine_chunks() if made else self._rows(table, [])
         reasons = pa.array(np.where(asked, "no_response", "no_context"), pa.string())
         return Made(rows, tables.add_flags(table, ~answered, self.name, reasons))
 
     # -- what is asked
 
-    def asks(self, table: pa.Table) -> list[Ask]:
+    def asks(self, table: pa.Table) -> Iterator[Ask]:
         """Every sample wanted, in order of prompt, context, model and sample."""
-        names = ["prompt_id", "prompt", "images", "tools", "meta", "reference", "domain"]
-        return [ask for place, row in enumerate(table.select(names).to_pylist()) for ask in self._asks_of(place, row)]
+        told = {key: self.told_apart(key) for key in self.pool}
+        for start in range(0, table.num_rows, PORTION):
+            part = table.slice(start, PORTION)
+            columns = (part[name].to_pylist() for name in ("prompt_id", "images", "tools"))
+            rows = part.select(["prompt_id", "meta", "reference", "domain"]).to_pylist() if self.context else [{}] * part.num_rows
+            for place, (row, messages, *more) in enumerate(zip(rows, messages_of(part["prompt"]), *columns, strict=True), start):
+                yield from self._asks_of(
+                    place, row, with_images(messages, more[1]) if more[1] else messages, more[0], more[2], told
+                )
 
-    def _asks_of(self, place: int, row: Mapping[str, Any]) -> Iterator[Ask]:
-        messages = with_images([without_nulls(message) for message in row["prompt"] or []], row["images"])
-        tools = tuple(json.loads(row["tools"])) if row["tools"] else ()
-        for variant in self.context or [None]:
+    def _asks_of(
+        self,
+        place: int,
+        row: Mapping[str, Any],
+        messages: list[Message],
+        prompt_id: str,
+        tools: str | None,
+        told: Mapping[str, str],
+    ) -> Iterator[Ask]:
+        """Those of one prompt. told: what tells the models apart."""
+        offered = tuple(json.loads(tools)) if tools else ()
+        shown = self._variants(row, messages) if self.context else ((messages, {}),)
+        keys, samples = self.drawn_models(prompt_id), range(self.n)
+        for variant, about in shown:
+            for key in keys:
+                whole, system = self._with_system(variant, prompt_id, key)
+                asked, more = tuple(whole), {**about, **system}
+                for sample in samples:
+                    yield Ask(place, prompt_id, key, sample, self._seed(prompt_id, told[key], sample), asked, offered, more)
+
+    def _variants(self, row: Mapping[str, Any], messages: list[Message]) -> list[tuple[list[Message], dict[str, Any]]]:
+        """The messages with the material of each context variant, and what `meta` tells of it."""
+        shown = []
+        for variant in self.context or ():
             found = self._material(row, variant)
-            if found.missing:
-                continue
-            told = {} if variant is None else {"context": variant, "context_text": found.text}
-            shown = messages if found.text is None else with_context(messages, found.text)
-            for key in self.drawn_models(row["prompt_id"]):
-                asked, about = self._with_system(shown, row["prompt_id"], key)
-                for sample in range(self.n):
-                    seed = self.seed_for(row["prompt_id"], key, sample)
-                    yield Ask(place, key, sample, seed, tuple(asked), tools, {**told, **about})
+            if not found.missing:
+                whole = messages if found.text is None else with_context(messages, found.text)
+                shown.append((whole, {"context": variant, "context_text": found.text}))
+        return shown
 
     def drawn_models(self, prompt_id: str) -> list[str]:
         """The models a prompt gets, in the pool's order: those of the lowest draws, so that a larger pool changes little."""
@@ -363,21 +396,54 @@ class Generate(Sampled):
 
     # -- what is answered
 
-    def _converse(self, asks: Sequence[Ask]) -> list[Talk]:
-        """All conversations, one turn of all of them after the other."""
-        talks = [Talk(ask) for ask in asks]
-        sampling = self.sampling()
-        for turn in range(self.turns):
-            going = [talk for talk in talks if not talk.over]
-            if turn:
-                self._user_speaks(going, turn)
-                going = [talk for talk in going if not talk.over]
-            wanted = [
-                (t.ask.key, Request((*t.ask.messages, *t.turns), sampling, t.ask.seed, t.ask.sample, t.ask.tools)) for t in going
-            ]
-            for talk, reply in zip(going, self.ask(wanted), strict=True):
+    def _converse(self, table: pa.Table) -> Iterator[Sequence[Talk]]:
+        """All conversations in order, in portions; those of a single turn as their replies come."""
+        talks: list[Talk] = []
+        asked = self.ask_ahead(self._opened(table, talks))
+        if self.turns == 1:
+            yield from self._ended(talks, asked)
+        else:
+            self._go_on(talks, list(chain.from_iterable(asked)))
+            yield from (talks[start : start + ROWS_AT_ONCE] for start in range(0, len(talks), ROWS_AT_ONCE))
+
+    def _go_on(self, talks: Sequence[Talk], replies: Sequence[Reply]) -> None:
+        """One turn of all conversations after the other."""
+        for turn in range(1, self.turns):
+            for talk, reply in zip(talks, replies, strict=True):
                 self._take(talk, reply)
-        return talks
+            talks = [talk for talk in talks if not talk.over]
+            self._user_speaks(talks, turn)
+            talks = [talk for talk in talks if not talk.over]
+            replies = self.ask(self._continued(talks))
+        for talk, reply in zip(talks, replies, strict=True):
+            self._take(talk, reply)
+
+    def _opened(self, table: pa.Table, talks: list[Talk]) -> Iterator[tuple[str, Request]]:
+        """The first question of each conversation, which is put among `talks`."""
+        sampling = self.sampling()
+        for ask in self.asks(table):
+            talks.append(Talk(ask))
+            yield ask.key, request_of(ask.messages, sampling, ask.seed, ask.sample, ask.tools)
+
+    def _continued(self, talks: Sequence[Talk]) -> Iterator[tuple[str, Request]]:
+        """The next question of conversations."""
+        sampling = self.sampling()
+        for talk in talks:
+            ask = talk.ask
+            yield ask.key, request_of((*ask.messages, *talk.turns), sampling, ask.seed, ask.sample, ask.tools)
+
+    def _ended(self, talks: Sequence[Talk], asked: Iterator[list[Reply]]) -> Iterator[Sequence[Talk]]:
+        """Conversations of a single turn, as their replies come."""
+        start = end = 0
+        for replies in asked:
+            for talk, reply in zip(talks[end : end + len(replies)], replies, strict=True):
+                self._take(talk, reply)
+            end += len(replies)
+            if end - start >= ROWS_AT_ONCE:
+                yield talks[start:end]
+                start = end
+        if end > start:
+            yield talks[start:end]
 
     def _user_speaks(self, talks: Sequence[Talk], turn: int) -> None:
         assert self.user_model is not None
@@ -405,12 +471,12 @@ class Generate(Sampled):
         if reply.error is not None:
             talk.error, talk.over = error_text(reply), True
             return
-        text = self._parted(reply)[1]
-        message: Message = {"role": "assistant", "content": text}
+        talk.thought, talk.text = self._parted(reply)
+        message: Message = {"role": "assistant", "content": talk.text}
         if reply.tool_calls:
             message["tool_calls"] = [dict(call) for call in reply.tool_calls]
         talk.turns.append(message)
-        talk.over = bool(reply.tool_calls) or not text.strip()
+        talk.over = bool(reply.tool_calls) or not talk.text.strip()
 
     def _parted(self, reply: Reply) -> tuple[str | None, str]:
         """Reasoning and response."""
@@ -423,57 +489,85 @@ class Generate(Sampled):
 
     def _rows(self, table: pa.Table, talks: Sequence[Talk]) -> pa.Table:
         """The responses table without `row`."""
-        origin = pa.array([talk.ask.row for talk in talks], pa.int64())
-        prompts, metas = table["prompt_id"].to_pylist(), table["meta"].to_pylist()
-        sampling = canonical_json(self._sampling_told())
-        made = [self._row(talk, prompts[talk.ask.row], sampling) for talk in talks]
-        columns: dict[str, Any] = {name: table[name].take(origin) for name in CARRIED}
-        columns["meta"] = pa.array([meta_with(metas[talk.ask.row], talk.ask.about) for talk in talks], pa.string())
+        origin = np.array([talk.ask.row for talk in talks], dtype=np.int64)
+        columns = picked(table.select([*CARRIED, "meta", "scores"]), origin)
+        if any(talk.ask.about for talk in talks):
+            told = [meta_with(meta, talk.ask.about) for meta, talk in zip(columns["meta"].to_pylist(), talks, strict=True)]
+            columns["meta"] = pa.array(told, pa.string())
         errors = [(place, talk.error) for place, talk in enumerate(talks) if talk.error is not None]
-        columns["scores"] = with_errors(table["scores"].take(origin), self.name, ASPECT, errors)
-        own = tables.from_rows(made, "responses")
-        columns |= {column.name: own[column.name] for column in tables.RESPONSE_COLUMNS}
-        rows = tables.conform(pa.table(columns), "responses").drop_columns(["row"])
+        columns["scores"] = with_errors(columns["scores"], self.name, ASPECT, errors)
+        own = self._own(talks)
+        rows = tables.conform(pa.table(columns | own), "responses").drop_columns(["row"])
         failed = np.array([talk.error is not None for talk in talks], dtype=bool)
-        empty = np.array([row["response"] == "" and row["turns"] is None for row in made], dtype=bool)
+        empty = pc.and_(pc.equal(own["response"], ""), pc.is_null(own["turns"]))
+        empty = pc.fill_null(empty, False).to_numpy(zero_copy_only=False)
         reasons = pa.array(np.where(failed, "error", "empty"), pa.string())
         flags = tables.add_flags(rows, failed | empty, self.name, reasons)
         return rows.set_column(rows.column_names.index("flags"), "flags", flags)
 
-    def _row(self, talk: Talk, prompt_id: str, sampling: str) -> dict[str, Any]:
-        ask, failed = talk.ask, talk.error is not None
-        last = talk.replies[-1] if talk.replies else Reply()
-        thought, text = self._parted(last)
-        text = text.strip() if not talk.turns or "tool_calls" not in talk.turns[-1] else text
-        whole = len(talk.turns) > 1 or bool(last.tool_calls)
-        turns = [stored(message) for message in ends_with_response(talk.turns)] if whole and not failed else None
-        name = self.model_name(ask.key)
-        about = [
-            value
-            for value in (canonical_json(turns) if turns else None, canonical_json(ask.about) if ask.about else None)
-            if value
-        ]
-        response = None if failed else text
-        return {
-            "response_id": ids.response_id(prompt_id, response, name, ask.seed, ask.sample, *about),
-            "response": response,
+    def _own(self, talks: Sequence[Talk]) -> dict[str, Any]:
+        """The columns that only responses have, each as a whole."""
+        asks, turns = [talk.ask for talk in talks], [self._turns(talk) for talk in talks]
+        last = [talk.replies[-1] if talk.error is None else Reply(finish_reason="error") for talk in talks]
+        names = {key: self.model_name(key) for key in self.pool}
+        policies = {key: self.policy if isinstance(self.policy, str) else self.policy.get(key, "unknown") for key in self.pool}
+        responses = [self._response(talk) for talk in talks]
+        values: dict[str, Any] = {
+            "response_id": [
+                response_id_of(ask.prompt_id, response, names[ask.key], ask.seed, ask.sample, *apart(spoken, ask.about))
+                for ask, response, spoken in zip(asks, responses, turns, strict=True)
+            ],
+            "response": responses,
             "turns": turns,
-            "reasoning": None if failed else thought,
-            "model": name,
-            "policy": self.policy if isinstance(self.policy, str) else self.policy.get(ask.key, "unknown"),
-            "sampling": sampling,
-            "seed": ask.seed,
-            "sample": ask.sample,
-            "finish_reason": "error" if failed else last.finish_reason,
-            "prompt_tokens": talk.replies[0].prompt_tokens if talk.replies else None,
-            "response_tokens": added([reply.response_tokens for reply in talk.replies]) if not failed else None,
-            "logprob_sum": added([logprob_sum(reply) for reply in talk.replies]) if self.logprobs and not failed else None,
+            "reasoning": [talk.thought if talk.error is None else None for talk in talks],
+            "model": [names[ask.key] for ask in asks],
+            "policy": [policies[ask.key] for ask in asks],
+            "sampling": [canonical_json(self._sampling_told())] * len(talks),
+            "seed": [ask.seed for ask in asks],
+            "sample": [ask.sample for ask in asks],
+            "finish_reason": [reply.finish_reason for reply in last],
+            "prompt_tokens": [talk.replies[0].prompt_tokens if talk.replies else None for talk in talks],
+            "response_tokens": [
+                added([reply.response_tokens for reply in talk.replies]) if talk.error is None else None for talk in talks
+            ],
         }
+        if self.logprobs:
+            values["logprob_sum"] = [
+                added([logprob_sum(reply) for reply in talk.replies]) if talk.error is None else None for talk in talks
+            ]
+        return {name: pa.array(column, tables.SCHEMAS["responses"].field(name).type) for name, column in values.items()}
+
+    @staticmethod
+    def _turns(talk: Talk) -> list[Message] | None:
+        """The whole completion, where it is more than a text."""
+        if talk.error is not None or not (len(talk.turns) > 1 or talk.replies[-1].tool_calls):
+            return None
+        return [stored(message) for message in ends_with_response(talk.turns)]
+
+    @staticmethod
+    def _response(talk: Talk) -> str | None:
+        if talk.error is not None:
+            return None
+        return talk.text.strip() if not talk.turns or "tool_calls" not in talk.turns[-1] else talk.text
 
     def _sampling_told(self) -> dict[str, Any]:
         names = ("temperature", "top_p", "max_tokens", *PENALTIES)
         told = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return told | ({"stop": list(self.stop)} if self.stop else {})
+
+
+def picked(table: pa.Table, rows: np.ndarray) -> dict[str, Any]:
+    """Columns of some rows; no text is copied where they follow each other."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        part = table.slice(int(rows[0]), len(rows))
+        return {name: part[name] for name in table.column_names}
+    at = pa.array(rows, pa.int64())
+    return {name: table[name].take(at) for name in table.column_names}
+
+
+def apart(turns: Sequence[Message] | None, about: Mapping[str, Any]) -> list[str]:
+    """What else tells a response from others: its turns, and what was drawn for it."""
+    return [canonical_json(value) for value in (turns, about) if value]
 
 
 class Material(NamedTuple):

@@ -2,23 +2,55 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from json.encoder import encode_basestring
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, FiniteFloat, PrivateAttr
 
 from curate import tables
 from curate.generate.wording import number_of
-from curate.ids import canonical_json, digest
-from curate.models.asking import Models, Reply, Request, Sampling
+from curate.ids import canonical_json, digest, short_id
+from curate.models.asking import Chat, Models, Reply, Request, Sampling
 from curate.models.operator import ModelOperator
 
 SEED_BITS = 31  # servers differ in how large a seed may be; all take these
+PORTION = 500
+"""Requests handed over together: the first are under way while others are still put together."""
 THOUGHT = re.compile(r"\s*<think>(?P<thought>.*?)(?:</think>\s*|\Z)(?P<rest>.*)", re.DOTALL)
 Message = dict[str, Any]
+
+
+class Waiting(Protocol):
+    """Requests that were handed over."""
+
+    def replies(self) -> list[Reply]:
+        """One for each, in order; blocks until all are there."""
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """A chat model that takes requests without being waited for."""
+
+    def begin(self, requests: Sequence[Request]) -> Waiting:
+        """Hand them over."""
+
+
+class Later:
+    """Requests to a chat model that is waited for: they are asked when their replies are wanted."""
+
+    def __init__(self, chat: Chat, requests: Sequence[Request]) -> None:
+        self._asked = chat, requests
+
+    def replies(self) -> list[Reply]:
+        """Ask now."""
+        chat, requests = self._asked
+        return chat.reply(requests)
 
 
 class Sampled(ModelOperator):
@@ -39,9 +71,14 @@ class Sampled(ModelOperator):
 
     def seed_for(self, row: str | None, key: str, sample: int, *more: Any) -> int | None:
         """The seed of one request: the same for the same row, model and sample, whatever else is asked."""
+        return self._seed(row, self.told_apart(key), sample, *more)
+
+    def _seed(self, row: str | None, told: str, sample: int, *more: Any) -> int | None:
+        """The same for what tells the model apart."""
         if self.seed is None:
             return None
-        return number_of("seed", self.seed, row, self.told_apart(key), sample, *more) >> (64 - SEED_BITS)
+        further = "".join(f"\0{value}" for value in more) if more else ""
+        return number_of(f"seed\0{self.seed}\0{row}\0{told}\0{sample}{further}") >> (64 - SEED_BITS)  # as of values apart
 
     def with_models(self, models: Models) -> Self:
         """A copy that can call the recipe's models."""
@@ -66,19 +103,44 @@ class Sampled(ModelOperator):
             known[key] = digest(identity), str(identity.get("name") or key)
         return known[key]
 
-    def ask(self, wanted: Sequence[tuple[str, Request]]) -> list[Reply]:
+    def ask(self, wanted: Iterable[tuple[str, Request]]) -> list[Reply]:
         """A reply for each (model key, request), in order; the models answer side by side."""
+        return [reply for portion in self.ask_ahead(wanted) for reply in portion]
+
+    def ask_ahead(self, wanted: Iterable[tuple[str, Request]]) -> Iterator[list[Reply]]:
+        """The same in portions of PORTION. The first requests are under way while `wanted` still makes up others, all are
+        before the first portion is waited for, and the last still are while the first is made use of.
+        """
+        chats: dict[str, Chat] = {}
+        rest = iter(wanted)
+        waiting: deque[tuple[int, list[tuple[list[int], Waiting]]]] = deque()
+        while portion := list(islice(rest, PORTION)):
+            waiting.append((len(portion), self._begun(portion, chats)))
+        while waiting:
+            yield in_order(*waiting.popleft())
+
+    def _begun(self, portion: Sequence[tuple[str, Request]], chats: dict[str, Chat]) -> list[tuple[list[int], Waiting]]:
+        """Hand requests over, those of each model together: their places, and where their replies come."""
         places: dict[str, list[int]] = {}
-        for place, (key, _) in enumerate(wanted):
+        for place, (key, _) in enumerate(portion):
             places.setdefault(key, []).append(place)
-        replies: list[Reply | None] = [None] * len(wanted)
-        with ThreadPoolExecutor(max_workers=max(1, len(places))) as pool:
-            asked = [pool.submit(self.called.chat(key).reply, [wanted[at][1] for at in where]) for key, where in places.items()]
-            for where, batch in zip(places.values(), asked, strict=True):
-                for at, reply in zip(where, batch.result(), strict=True):
-                    replies[at] = reply
-        assert all(reply is not None for reply in replies)
-        return [reply for reply in replies if reply is not None]
+        begun: list[tuple[list[int], Waiting]] = []
+        for key, where in places.items():
+            chat = chats[key] = chats.get(key) or self.called.chat(key)
+            requests = [portion[at][1] for at in where]
+            begun.append((where, chat.begin(requests) if isinstance(chat, Ahead) else Later(chat, requests)))
+        return begun
+
+
+def in_order(count: int, begun: Sequence[tuple[Sequence[int], Waiting]]) -> list[Reply]:
+    """The replies of all models at the places of their requests."""
+    if len(begun) == 1:
+        return begun[0][1].replies()
+    replies = [Reply()] * count
+    for where, asked in begun:
+        for at, reply in zip(where, asked.replies(), strict=True):
+            replies[at] = reply
+    return replies
 
 
 def error_text(reply: Reply) -> str | None:
@@ -108,6 +170,28 @@ def plain(message: Mapping[str, Any]) -> str:
     """The text of a message, without images."""
     content = message.get("content") or ""
     return content if isinstance(content, str) else "\n".join(part["text"] for part in content if part["type"] == "text")
+
+
+def messages_of(prompts: pa.ChunkedArray) -> list[list[Message]]:
+    """The messages of each prompt as a server takes them; read column by column."""
+    lists = tables.flat(prompts)
+    entries = lists.flatten()
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)).tolist()
+    columns = {field.name: pc.struct_field(entries, field.name) for field in lists.type.value_type}
+    told = {name: column for name, column in columns.items() if column.null_count < len(column)}
+    if list(told) == ["role", "content"] and not any(column.null_count for column in told.values()):
+        roles, contents = (column.to_pylist() for column in told.values())
+        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+    else:
+        messages = [without_nulls(message) for message in entries.to_pylist()]
+    return [messages[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def response_id_of(prompt_id: str, response: str | None, model: str, seed: int | None, sample: int, *about: str) -> str:
+    """`ids.response_id` of the same values, whose canonical JSON is put together here."""
+    texts = (encode_basestring(prompt_id), "null" if response is None else encode_basestring(response), encode_basestring(model))
+    told = "".join(f",{encode_basestring(text)}" for text in about)
+    return short_id(f"[{','.join(texts)},{'null' if seed is None else seed},{sample}{told}]")
 
 
 def without_nulls(message: Mapping[str, Any]) -> Message:

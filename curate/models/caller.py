@@ -1,8 +1,8 @@
 """Ask models: from the ledger first, then as fast as each allows, and again what failed. Retries live here and nowhere else.
 
 One event loop in one thread serves all steps and shards of a process. `Caller.ask` blocks its thread until every request has
-a reply; any number of threads may ask at once, and share each model's limits. What a server does never raises: it is an
-error in the reply. What raises is a fault of the program or the disk, or `Stopped`.
+a reply, `Caller.begin` only hands them over; any number of threads may ask at once, and share each model's limits. What a
+server does never raises: it is an error in the reply. What raises is a fault of the program or the disk, or `Stopped`.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import random
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +41,8 @@ PROBE_PAUSES: Mapping[ErrorKind, float] = {"rate_limit": 60.0}
 """The longest pause between probes of a model that answers nobody: a quota fills slowly."""
 FREE: frozenset[ErrorKind] = frozenset({"rate_limit"})
 """Failures that do not count as tries: the request was not looked at. They are bounded by the time they take."""
+YOUNG_OBJECTS = 10_000
+"""Objects made between two young passes, while a caller lives: of Python's own 700, most are still in use when a pass comes."""
 FULL_COLLECTIONS = 1000
 """Middle passes of the garbage collector to a full one while a caller lives: a full one walks through every request, reply and
 row on its way, and seldom finds any that is garbage (a fifth of a replay's time)."""
@@ -59,7 +62,7 @@ class Stopped(CurateError):
 class Batch:
     """The requests of one call to `ask`, and the thread that waits for them."""
 
-    __slots__ = ("replies", "left", "done", "problem")
+    __slots__ = ("replies", "left", "done", "problem", "__weakref__")
 
     def __init__(self, count: int) -> None:
         self.replies: list[Reply | None] = [None] * count
@@ -79,6 +82,22 @@ class Batch:
         if not self.done.is_set():
             self.problem = problem
             self.done.set()
+
+
+class Asked:
+    """Requests that were handed over. Who forgets it loses nothing: the answers come all the same and are kept."""
+
+    __slots__ = ("_batch",)
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def replies(self) -> list[Reply]:
+        """One for each request, in order; blocks until all are there. Raises Stopped, or what broke the program."""
+        self._batch.done.wait()
+        if self._batch.problem is not None:
+            raise self._batch.problem
+        return [reply for reply in self._batch.replies if reply is not None]
 
 
 Flight = tuple[str, int | None]
@@ -498,7 +517,8 @@ class Caller:
         self._lock = threading.Lock()
         """Guards what follows; held for moments only."""
         self._flying: dict[Flight, Job] = {}
-        self._batches: set[Batch] = set()
+        self._batches: weakref.WeakSet[Batch] = weakref.WeakSet()
+        """Those that somebody waits for, or will."""
         self._problem: BaseException | None = None
         self._lanes: dict[str, Lane] = {}
         self._told_to_stop = False
@@ -528,7 +548,11 @@ class Caller:
 
     def ask(self, lane: Lane, requests: Sequence[Request], step: str | None = None) -> list[Reply]:
         """One reply for each request, in order; blocks until all are there. Raises Stopped, or what broke the program."""
-        return self._wait(lane, requests, lambda batch, start, part: self._from_ledger(lane, batch, start, part, step))
+        return self.begin(lane, requests, step).replies()
+
+    def begin(self, lane: Lane, requests: Sequence[Request], step: str | None = None) -> Asked:
+        """Look requests up and hand over those that are to be sent; their replies may be waited for later."""
+        return self._begun(lane, requests, lambda batch, start, part: self._from_ledger(lane, batch, start, part, step))
 
     def ask_unkept(self, lane: Lane, payloads: Sequence[Any]) -> list[Reply]:
         """The same without the ledger: for what a back end takes that is no chat request."""
@@ -536,26 +560,20 @@ class Caller:
         def jobs(batch: Batch, start: int, part: Sequence[Any]) -> list[Job]:
             return [Job(payload, None, None, None, batch, start + i) for i, payload in enumerate(part)]
 
-        return self._wait(lane, payloads, jobs)
+        return self._begun(lane, payloads, jobs).replies()
 
-    def _wait(self, lane: Lane, payloads: Sequence[Any], jobs: Callable[[Batch, int, Sequence[Any]], list[Job]]) -> list[Reply]:
-        if not payloads:
-            return []
+    def _begun(self, lane: Lane, payloads: Sequence[Any], jobs: Callable[[Batch, int, Sequence[Any]], list[Job]]) -> Asked:
         batch = Batch(len(payloads))
-        self._begin(batch)
-        try:
-            for start in range(0, len(payloads), CHUNK):
-                if new := jobs(batch, start, payloads[start : start + CHUNK]):
-                    self.loop.call_soon_threadsafe(self._add, lane, new)
-            batch.done.wait()
-        finally:
-            with self._lock:
-                self._batches.discard(batch)
-        if batch.problem is not None:
-            raise batch.problem
-        return [reply for reply in batch.replies if reply is not None]
+        if not payloads:
+            batch.done.set()
+            return Asked(batch)
+        self._await(batch)
+        for start in range(0, len(payloads), CHUNK):
+            if new := jobs(batch, start, payloads[start : start + CHUNK]):
+                self.loop.call_soon_threadsafe(self._add, lane, new)
+        return Asked(batch)
 
-    def _begin(self, batch: Batch) -> None:
+    def _await(self, batch: Batch) -> None:
         with self._lock:
             if self._problem is not None:
                 raise self._problem
@@ -722,13 +740,13 @@ class Caller:
             self._flying.clear()
 
     def _collect_less(self) -> None:
-        """Until `close`, full passes of the garbage collector are rare, and threads take turns more often."""
+        """Until `close`, full passes of the garbage collector and young ones are rarer, and threads take turns more often."""
         young, middle, full = gc.get_threshold()
         self._switched = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switched, SWITCH_SECONDS))
         if 0 < full < FULL_COLLECTIONS:
             self._collected = (young, middle, full)
-            gc.set_threshold(young, middle, FULL_COLLECTIONS)
+            gc.set_threshold(max(young, YOUNG_OBJECTS), middle, FULL_COLLECTIONS)
 
     # -- stopping
 

@@ -185,18 +185,22 @@ def _read(line: bytes) -> Any:
 
 def lines_of(payload: bytes) -> list[bytes]:
     """The documents of a payload, unread. ValueError where it is damaged."""
+    lines = _decompressed(payload).split(b"\n", 3)
+    if len(lines) < 3:
+        raise ValueError("a record has a part missing")
+    return lines
+
+
+def _decompressed(payload: bytes) -> bytes:
     try:
         if zstandard.frame_content_size(payload) > LARGEST:
             raise ValueError("a record says that it is larger than any")
         decompressor: zstandard.ZstdDecompressor | None = getattr(_TOOLS, "decompressor", None)
         if decompressor is None:
             decompressor = _TOOLS.decompressor = zstandard.ZstdDecompressor()
-        lines = decompressor.decompress(payload).split(b"\n", 3)
+        return decompressor.decompress(payload)
     except zstandard.ZstdError as error:
         raise ValueError(f"a record cannot be decompressed: {error}") from error
-    if len(lines) < 3:
-        raise ValueError("a record has a part missing")
-    return lines
 
 
 class Raw(Mapping[str, Any]):
@@ -287,7 +291,12 @@ class Answer:
 
 def answer(payload: bytes) -> Answer:
     """The reply of a payload. ValueError where it is damaged."""
-    return _answer(*lines_of(payload)[:2])
+    told = _decompressed(payload)
+    first = told.find(b"\n")
+    raw = told.find(b"\n", first + 1)
+    if first < 0 or raw < 0:
+        raise ValueError("a record has a part missing")
+    return _answer(told[:first], told[first + 1 : raw])
 
 
 def _answer(first: bytes, raw: bytes) -> Answer:

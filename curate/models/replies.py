@@ -1,9 +1,9 @@
-"""Replies made in quantity."""
+"""Requests and replies made in quantity."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from curate.models.asking import Reply
+from curate.models.asking import Reply, Request, Sampling
 
 
 def reply_of(told: Mapping[str, Any]) -> Reply:
@@ -15,3 +15,16 @@ def reply_of(told: Mapping[str, Any]) -> Reply:
     reply = object.__new__(Reply)
     reply.__dict__.update(told)
     return reply
+
+
+def request_of(
+    messages: tuple[Mapping[str, Any], ...],
+    sampling: Sampling,
+    seed: int | None = None,
+    sample: int = 0,
+    tools: tuple[Mapping[str, Any], ...] = (),
+) -> Request:
+    """A request for free text: the same as Request(messages, sampling, seed, sample, tools), likewise."""
+    request = object.__new__(Request)
+    request.__dict__.update(messages=messages, sampling=sampling, seed=seed, sample=sample, tools=tools, response_format=None)
+    return request

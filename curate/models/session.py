@@ -13,7 +13,7 @@ import numpy as np
 
 from curate.errors import StepError, UsageError
 from curate.models.asking import Attempt, Backend, Likelihood, LikelihoodRequest, Reply, Request
-from curate.models.caller import GRACE_SECONDS, Caller, Lane
+from curate.models.caller import GRACE_SECONDS, Asked, Caller, Lane
 from curate.models.limits import CALLER_OPTIONS, Rules
 from curate.models.numbers import LocalEmbedModel, LocalRewardModel, Rewards, head_names, kept_rewards, kept_vectors, shelf_name
 from curate.models.shelf import VectorShelf
@@ -151,7 +151,11 @@ class ChatModel:
 
     def reply(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in order; a failure is an error in the reply."""
-        return self.caller.ask(self.lane, requests, self.step)
+        return self.begin(requests).replies()
+
+    def begin(self, requests: Sequence[Request]) -> Asked:
+        """Hand requests over, whose replies are waited for later: others may be put together meanwhile."""
+        return self.caller.begin(self.lane, requests, self.step)
 
     def disown(self, requests: Sequence[Request]) -> None:
         """Say that the answers to these requests were of no use: they are kept, and never served again."""

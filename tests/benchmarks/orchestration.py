@@ -1,6 +1,7 @@
 """What orchestrating model calls costs: curate, the openai SDK alone, curator and distilabel, on one local server.
 
-    python -m tests.benchmarks.orchestration [--requests 3000] [--at-once 64 256] [--rounds 3] [--replay 20000] [--peers]
+    python -m tests.benchmarks.orchestration [--requests 10000] [--at-once 64 256] [--rounds 3]
+                                             [--replay 20000 100000] [--peers] [--pin]
 
 The server runs in a process of its own and answers about 1 KB after 50 ms. Each client runs in a fresh process and an
 environment of its own under build/bench-venvs, made with pip where it is missing (`--peers` for curator and distilabel;
@@ -10,8 +11,10 @@ Each does eight prompts first, so that nobody is charged for imports.
 `curate run` is everything from a file of prompts to a published version, with ledger and retries; `step generate` is the
 part of it from the prompts in a shard to responses in Arrow on disk. `replay` is the same run in a fresh process and a
 store that holds nothing but the ledger. CPU is user and system time of the client and the processes it started; memory is the
-proportional set size of all of them together, sampled every 50 ms. The ideal is answers in full rounds of 50 ms; `floor` is
-how near to it a client comes that does nothing but send and receive bytes, on this machine and at this moment.
+proportional set size of all of them together, sampled every 50 ms; load is the machine's as each client ended. `fixed` is
+what a run of eight prompts costs in a warm process, without the 50 ms that it waits: what no number of requests changes.
+The ideal is answers in full rounds of 50 ms; `floor` is how near to it a client comes that does nothing but send and receive
+bytes, on this machine and at this moment. `--pin` gives the server a core of its own.
 """
 
 import argparse
@@ -48,6 +51,8 @@ steps:
   - generate: {{model: m, temperature: 0.7, max_tokens: {tokens}}}
 """
 Numbers = dict[str, float]
+Cores = set[int] | None
+"""Where a process may run; None: anywhere."""
 
 
 def prompts(count: int) -> list[str]:
@@ -105,10 +110,11 @@ def curate(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
         return measured(work), watch
 
     with tempfile.TemporaryDirectory(prefix="curate-bench-") as warm:
-        run(WARM_UP, Path(warm))
+        run(WARM_UP, Path(warm) / "first")
+        fixed, _ = run(WARM_UP, Path(warm) / "second")
     numbers, watch = run(requests, folder)
     step = {"step_cpu": watch.ended[0] - watch.begun[0], "step_wall": watch.ended[1] - watch.begun[1]}
-    return numbers | step
+    return numbers | step | {"fixed_cpu": fixed["cpu"], "fixed_wall": fixed["wall"] - LATENCY, "warm_up": 2 * WARM_UP}
 
 
 def floor(url: str, requests: int, at_once: int, folder: Path) -> Numbers:
@@ -228,7 +234,7 @@ def asked_of(url: str) -> int:
         return int(json.load(told)["count"])
 
 
-def one(client: str, python: str, url: str, requests: int, at_once: int, folder: Path) -> Numbers:
+def one(client: str, python: str, url: str, requests: int, at_once: int, folder: Path, cores: Cores) -> Numbers:
     """A client in a fresh process, and the most memory it took. Raises RuntimeError with the reason if it fails."""
     from tests.benchmarks.scale import pss
 
@@ -245,6 +251,8 @@ def one(client: str, python: str, url: str, requests: int, at_once: int, folder:
             while not stop.wait(0.05):
                 peak = max(peak, pss(process.pid))
 
+        if cores is not None:
+            os.sched_setaffinity(process.pid, cores)
         thread = threading.Thread(target=sample)
         thread.start()
         try:
@@ -260,15 +268,16 @@ def one(client: str, python: str, url: str, requests: int, at_once: int, folder:
     found: Numbers = json.loads(out.splitlines()[-1])
     if found["answers"] != requests:
         raise RuntimeError(f"{found['answers']} of {requests} answered: {last_line(errors.read_text())}")
-    found["sent"] = asked_of(url) - before - WARM_UP
-    return found | {"peak": peak / 1e6}
+    found["sent"] = asked_of(url) - before - found.get("warm_up", WARM_UP)
+    return found | {"peak": peak / 1e6, "load": os.getloadavg()[0]}
 
 
 class Turns:
     """Clients that take turns, and why some no longer do."""
 
-    def __init__(self, url: str, clients: Iterable[str], scratch: Path) -> None:
+    def __init__(self, url: str, clients: Iterable[str], scratch: Path, cores: Cores = None) -> None:
         self.url = url
+        self.cores = cores
         self.scratch = scratch
         self.left_out: dict[str, str] = {}
         self.pythons: dict[str, str] = {}
@@ -285,7 +294,7 @@ class Turns:
             for client in list(self.pythons):
                 folder = self.scratch / f"{client}-{at_once}-{turn}"
                 try:
-                    numbers = one(client, self.pythons[client], self.url, requests, at_once, folder)
+                    numbers = one(client, self.pythons[client], self.url, requests, at_once, folder, self.cores)
                 except RuntimeError as problem:
                     self.left_out[client] = f"failed at {at_once} in flight: {problem}"
                     del self.pythons[client]
@@ -301,13 +310,14 @@ class Turns:
 
     def replays(self, rows: int, rounds: int) -> list[Numbers]:
         """The ledger filled once, then rows served from it into a new store each time."""
-        first, found = self.scratch / "first", []
-        one("curate", sys.executable, self.url, rows, 256, first)
+        first, found = self.scratch / f"first-{rows}", []
+        one("curate", sys.executable, self.url, rows, 256, first, self.cores)
         for turn in range(rounds):
             folder = self.scratch / f"replay-{turn}"
             shutil.copytree(first / "store" / "ledger", folder / "store" / "ledger")
-            found.append(one("curate", sys.executable, self.url, rows, 256, folder))
+            found.append(one("curate", sys.executable, self.url, rows, 256, folder, self.cores))
             shutil.rmtree(folder)
+        shutil.rmtree(first)
         return found
 
 
@@ -320,24 +330,32 @@ def lines(found: dict[str, Numbers], requests: int, at_once: int) -> list[str]:
     """The clients side by side."""
     rows = []
     for client, numbers in found.items():
-        rows.append((client + " run" * (client == "curate"), numbers["cpu"], numbers["wall"], numbers["peak"]))
+        rows.append((client + " run" * (client == "curate"), numbers["cpu"], numbers["wall"], numbers))
         if "step_cpu" in numbers:
-            rows.append(("  step generate", numbers["step_cpu"], numbers["step_wall"], numbers["peak"]))
+            rows.append(("  step generate", numbers["step_cpu"], numbers["step_wall"], numbers))
     ideal = -(-requests // at_once) * LATENCY
     ours = found["curate"]["cpu"] if "curate" in found else float("nan")
-    return [
-        f"{at_once:>9}  {name:<16}{cpu / requests * 1e6:>17,.0f}{cpu / ours:>10.2f}{wall / ideal:>14.2f}{peak:>13,.0f}"
-        for name, cpu, wall, peak in rows
+    table = [
+        f"{at_once:>9}  {name:<16}{cpu / requests * 1e6:>17,.0f}{cpu / ours:>10.2f}{wall / ideal:>14.2f}"
+        f"{told['peak']:>13,.0f}{told['load']:>7.1f}"
+        for name, cpu, wall, told in rows
     ]
+    fixed = [
+        f"{'':>9}  {'fixed':<16}{numbers['fixed_cpu'] * 1000:.0f} ms CPU and {numbers['fixed_wall'] * 1000:.0f} ms a run"
+        for numbers in found.values()
+        if "fixed_cpu" in numbers
+    ]
+    return table + fixed
 
 
 def main() -> None:
     """Measure, or be one of the clients."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--at-once", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--replay", type=int, default=20_000, help="rows served from the ledger; 0 for none")
+    parser.add_argument("--replay", type=int, nargs="*", default=[20_000, 100_000], help="rows served from the ledger")
+    parser.add_argument("--pin", action="store_true", help="the server on a core of its own, the clients on the others")
     parser.add_argument("--peers", action="store_true", help="curator and distilabel as well: gigabytes to install")
     for hidden in ("--client", "--url", "--folder"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -354,22 +372,29 @@ def main() -> None:
         url = server.stdout.readline().strip()
         plan = json.dumps({"latency_s": LATENCY, "static": 700}).encode()
         urllib.request.urlopen(urllib.request.Request(url + "/_plan", data=plan)).close()
-        turns = Turns(url, ["floor", "curate", "openai", *(("curator", "distilabel") if told.peers else ())], scratch)
+        cores: Cores = None
+        if told.pin and len(usable := sorted(os.sched_getaffinity(0))) > 1:
+            os.sched_setaffinity(server.pid, usable[-1:])
+            cores = set(usable[:-1])
+        turns = Turns(url, ["floor", "curate", "openai", *(("curator", "distilabel") if told.peers else ())], scratch, cores)
         print(
             f"{told.requests:,} requests, answers of ~1 KB after {LATENCY * 1000:g} ms, middle of {told.rounds} rounds, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         )
-        print(f"{'in flight':>9}  {'client':<16}{'CPU us a request':>17}{'x curate':>10}{'wall / ideal':>14}{'peak PSS MB':>13}")
+        names = f"{'CPU us a request':>17}{'x curate':>10}{'wall / ideal':>14}{'peak PSS MB':>13}{'load':>7}"
+        print(f"{'in flight':>9}  {'client':<16}{names}")
         for at_once in told.at_once:
             print("\n".join(lines(turns.rounds(told.requests, at_once, told.rounds), told.requests, at_once)), flush=True)
         print(f"{'':>9}  {'target':<16}{'<= ' + str(TARGETS['cpu_us']):>17}{'':>10}{'<= ' + str(TARGETS['wall_ratio']):>14}")
-        if told.replay:
-            found = turns.replays(told.replay, told.rounds)
+        for rows in told.replay:
+            found = turns.replays(rows, told.rounds)
             row = middle(found)
             print(
-                f"replay of {told.replay:,} rows: {told.replay / row['step_wall']:,.0f} rows/s in the step "
-                f"({row['step_cpu'] / told.replay * 1e6:.0f} us CPU a row), {told.replay / row['wall']:,.0f} rows/s of the whole "
-                f"run, {max(n['sent'] for n in found):.0f} calls made (target {TARGETS['replay']:,} and 0)"
+                f"replay of {rows:,} rows: {rows / row['step_wall']:,.0f} rows/s in the step "
+                f"({row['step_cpu'] / rows * 1e6:.0f} us CPU a row), {rows / row['wall']:,.0f} rows/s of the whole run "
+                f"({row['cpu'] / rows * 1e6:.0f} us), best {rows / min(n['wall'] for n in found):,.0f}, "
+                f"{max(n['sent'] for n in found):.0f} calls made (target {TARGETS['replay']:,} and 0), load {row['load']:.1f}",
+                flush=True,
             )
         for client, reason in turns.left_out.items():
             print(f"left out: {client}, {reason}")

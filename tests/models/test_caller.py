@@ -467,3 +467,31 @@ def test_statistics_tell_how_it_goes(caller: Caller) -> None:
 def test_characters_are_counted_wherever_text_stands() -> None:
     request = Request(messages=({"role": "user", "content": [{"type": "text", "text": "four"}]},))
     assert characters(request) == len("role") + len("user") + len("content") + len("type") + len("text") * 2 + len("four")
+
+
+def test_requests_that_were_handed_over_are_waited_for_later(caller: Caller) -> None:
+    model = Model()
+    model.go.clear()
+    asked = [caller.begin(lane_of(caller, model), questions(3, of=name)) for name in "ab"]
+    wait_for(lambda: len(model.asked) == 6)
+    model.go.set()
+    assert [[reply.text for reply in one.replies()] for one in asked] == [[f"{name} {n}" for n in range(3)] for name in "ab"]
+    assert caller.begin(lane_of(caller, model), []).replies() == []
+
+
+def test_answers_that_nobody_waits_for_are_kept(caller: Caller, ledger: Ledger) -> None:
+    model = Model()
+    caller.begin(lane_of(caller, model), questions(5))
+    wait_for(lambda: len(ledger) == 5)
+    assert all(reply.from_ledger for reply in caller.ask(lane_of(caller, model), questions(5)))
+    assert model.asked.total() == 5
+
+
+def test_a_stop_is_told_to_who_waits_after_it(caller: Caller) -> None:
+    model = Model()
+    model.go.clear()
+    asked = caller.begin(lane_of(caller, model), questions(3))
+    wait_for(lambda: len(model.asked) == 3)
+    caller.stop(grace=0)
+    with pytest.raises(Stopped):
+        asked.replies()
