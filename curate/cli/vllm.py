@@ -10,7 +10,11 @@ from curate.cli.common import JsonOption, print_json
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    commands = typer.Typer(no_args_is_help=True, help="The environment that vLLM runs in, apart from curate's own.")
+    commands = typer.Typer(
+        no_args_is_help=True,
+        help="The environment that vLLM runs in, apart from curate's own.",
+        epilog="Example: curate vllm install --cpu",
+    )
     commands.command(epilog="Example: curate vllm install --cpu")(install)
     commands.command(epilog="Example: curate vllm show")(show)
     app.add_typer(commands, name="vllm")
