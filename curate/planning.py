@@ -5,6 +5,7 @@ Calls no model, and reads no data but hashes of files and, where responses are j
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -14,7 +15,9 @@ from curate.generate.generate import Generate
 from curate.generate.perturb import Perturb
 from curate.generate.rewrite import Rewrite
 from curate.models.ledger_spent import grouped
-from curate.models.operator import ModelOperator
+from curate.models.operator import CallsModels
+from curate.models.session import LOCAL
+from curate.models.spec import ModelSpec
 from curate.pair.pair import Pair
 from curate.publish.wording import visible
 from curate.recipe import Recipe, Step
@@ -22,6 +25,8 @@ from curate.recipe.plan import changed
 from curate.refresh import REPLACE
 from curate.run import Run
 from curate.score.judge import Judge
+from curate.score.likelihood import Likelihood
+from curate.score.reward import Reward
 from curate.store.store import Snapshot, Store
 from curate.tables import Grain
 
@@ -55,6 +60,10 @@ class Outlook(NamedTuple):
     parameters: dict[str, Any]
     """Those that differ from their defaults."""
     line: int | None
+    scored_locally: int | None = 0
+    """Texts that models of this process score or measure at most: neither calls nor cost. As `calls` otherwise."""
+    lexical: tuple[str, ...] = ()
+    """Models that compare words and spelling, not meaning."""
 
 
 def outlook(recipe: Recipe, root: Path) -> list[Outlook]:
@@ -72,13 +81,32 @@ def outlook(recipe: Recipe, root: Path) -> list[Outlook]:
         rows, given = (before.snapshot.kept if before else None), expected
         kept = stage.snapshot.kept if stage else None
         expected = groups_of(run.store, stage.snapshot) if stage else passed_on(step, given)
-        calls = 0 if stage else calls_of(step, given)
-        names = [recipe.models[key].name for key in step.operator.models()]
+        used = {key: recipe.models[key] for key in sorted(step.operator.models())}
+        calls, scored = (0, 0) if stage else asked_of(step, given, used)
+        names = [spec.name for spec in used.values() if not is_local(step, spec)]
         grain = step.grain_in if step.grain_in == step.grain_out else f"{step.grain_in} → {step.grain_out}"
         about = (changed(step.operator), step.line)
-        cost, guessed = cost_of(calls, names, prices), bool(calls) and rows is None
-        found.append(Outlook(step.name, step.key, grain, stage is not None, rows, kept, calls, cost, guessed, *about))
+        cost, guessed = cost_of(calls, names, prices), bool(calls or scored) and rows is None
+        lexical = tuple(key for key, spec in used.items() if spec.backend == "hashing")
+        counts = (rows, kept, calls, cost, guessed, *about, scored, lexical)
+        found.append(Outlook(step.name, step.key, grain, stage is not None, *counts))
     return found
+
+
+def is_local(step: Step, spec: ModelSpec) -> bool:
+    """Whether a model answers a step in this process: it is not called, and costs nothing."""
+    return spec.backend in LOCAL or (isinstance(step.operator, Likelihood) and spec.backend == "fake")
+
+
+def asked_of(step: Step, groups: Groups | None, used: Mapping[str, ModelSpec]) -> tuple[int | None, int | None]:
+    """Calls, and texts scored in this process; a step of several models asks each the same."""
+    here = sum(is_local(step, spec) for spec in used.values())
+    total = calls_of(step, groups)
+    if not here:
+        return total, 0
+    if total is None:
+        return (0 if here == len(used) else None), None
+    return total * (len(used) - here) // len(used), total * here // len(used)
 
 
 def groups_of(store: Store, snapshot: Snapshot) -> Groups:
@@ -95,7 +123,7 @@ def groups_of(store: Store, snapshot: Snapshot) -> Groups:
 def calls_of(step: Step, groups: Groups | None) -> int | None:
     """Model calls of a step that is given prompts of such sizes; fewer where texts are missing or equal."""
     operator = step.operator
-    if not isinstance(operator, ModelOperator):
+    if not isinstance(operator, CallsModels):
         return 0
     if groups is None:
         return None
@@ -103,7 +131,8 @@ def calls_of(step: Step, groups: Groups | None) -> int | None:
         return operator.calls(judged_together(operator, step.grain_in, groups))
     if isinstance(operator, Rewrite) and step.grain_in == "responses" and operator.kind != "back_translate":
         return operator.calls(groups.total())  # each prompt once
-    return operator.calls(rows_in(groups))
+    sides = 2 if isinstance(operator, (Likelihood, Reward)) and step.grain_in == "pairs" else 1
+    return operator.calls(sides * rows_in(groups))
 
 
 def judged_together(judge: Judge, grain: Grain, groups: Groups) -> int:
@@ -179,6 +208,7 @@ def render(steps: list[Outlook], width: int = 140) -> "Table":
         table.add_column(title, justify=justify, overflow="fold", no_wrap=title in ("step", "state"))
     for step in steps:
         name = step.step if step.step == step.operator else f"{step.step} ({step.operator})"
+        name += f" ({', '.join(step.lexical)}: lexical)" if step.lexical else ""
         numbers = ["" if n is None else f"{n:,}" for n in (step.rows, step.kept)]
         more = [_flow(step.parameters)] if width >= WIDE else []
         table.add_row(name, "done before" if step.done else "to do", *numbers, step.grain, *more)
@@ -189,7 +219,16 @@ def render(steps: list[Outlook], width: int = 140) -> "Table":
 
 
 def _calls(steps: list[Outlook]) -> str:
-    """The calls of all steps, and what they cost."""
+    """The calls of all steps, what they cost, and what needs none."""
+    local = [step.scored_locally for step in steps]
+    if not any(each != 0 for each in local):
+        return _paid(steps)
+    about = "about " if any(step.estimated for step in steps) else "at most "
+    count = "known once the source is read" if None in local else f"{about}{sum(filter(None, local)):,} texts"
+    return f"{_paid(steps)}; scored locally: {count}"
+
+
+def _paid(steps: list[Outlook]) -> str:
     if any(step.calls is None for step in steps):
         return "model calls: known once the source is read (`curate run --limit 20` reads it and tries the steps)"
     calls = sum(step.calls or 0 for step in steps)

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from curate import tables
 from curate.engine.local import LocalEngine
-from curate.engine.search import decided
+from curate.engine.search import decided, searched_how
 from curate.engine.shard import (
     ApplyTask,
     FeatureTask,
@@ -378,6 +378,8 @@ class Run:
         measured = self._measure(operator, before)
         with named(operator):
             state, extra = decided(self.store, operator, self._identity(operator), measured)
+        if extra:
+            self.watch.said(searched_how(operator.name, extra["search"]))
         states = self._states(operator, state, [rows for _, rows in measured])
         asked = self._shard_asked(operator)
         tasks = [

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from curate import __version__
-from curate.cli import exporting, inspect, ledger, lint, serving, vllm, work
+from curate.cli import bench, exporting, inspect, ledger, lint, serving, vllm, work
 from curate.errors import CurateError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ exporting.add_to(app)
 ledger.add_to(app)
 serving.add_to(app)
 vllm.add_to(app)
+bench.add_to(app)
 
 
 def main() -> None:

@@ -1,17 +1,22 @@
-"""Flag pairs on which independent raters do not side with the label."""
+"""Flag pairs on which independent raters do not side with the label, and responses on which they do not agree."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, cast
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from curate import tables
+from curate.maths import agreement as orders
+from curate.maths.preference import beats
 from curate.maths.series import at_least, one_series, series_field
 from curate.operator import Cut, ShardOperator
 from curate.tables import Grain
 
 REASONS = pa.array(["disagreement", "too_few_raters", "order_flip"])
+ORDERS = ("kendall", "spearman", "top")
+ON_RESPONSES = (*ORDERS, "spread")
+ASPECT = "agreement"
 
 
 class Consistency(ShardOperator):
@@ -27,19 +32,48 @@ class Consistency(ShardOperator):
     - share: dropped if `agreement` is below `min_agreement`.
     - order: dropped if any voter's verdict changes with the order in which the sides are shown, whichever it prefers.
 
+    - internal: raters in logits, as rewards that a policy implies, and voters each give a probability that the chosen side is
+      better; kept where all of them find the same side better, the chosen one, each with `min_confidence`. Their mean becomes
+      `label_prob`; evidence `divergence` is how far they differ (Jensen-Shannon, bits). A rater without an opinion, or one that
+      finds both sides equal, finds none better (SCIR).
+
     Voters also leave evidence `order_flip`: the share of them, among those with a verdict in both orders, whose verdict
     changes with the order (for one side, for the other, a tie); null where nobody saw both.
+
+    On responses, how far raters agree about them, whatever a label says:
+
+    - kendall, spearman, top: on the order of a prompt's responses. Every response gets the score `agreement` in [0, 1], the
+      mean over every two raters, 0.5 for orders that have nothing to do with each other; `pair` carries it to the pairs. Null
+      where fewer than two responses are scored by all raters. With `min_agreement`, less is dropped (CREAM).
+    - spread: evidence `spread` is the largest mark minus the smallest; dropped above `max_spread` (HelpSteer2).
+
+    Sources: Zhou et al., "Self-Consistency of the Internal Reward Models Improves Self-Rewarding Language Models", 2025,
+    arXiv:2502.08922 (SCIR); Wang et al., "CREAM: Consistency Regularized Self-Rewarding Language Models", 2025,
+    arXiv:2410.12735; Wang et al., "HelpSteer2: Open-source dataset for training top-performing reward models", 2024,
+    arXiv:2406.08673.
     """
 
     version: ClassVar[int] = 3
 
-    takes: ClassVar[tuple[Grain, ...]] = ("pairs",)
+    takes: ClassVar[tuple[Grain, ...]] = ("responses", "pairs")
 
-    raters: list[str] = Field(default=[], description="Raters of the two sides, as rater or rater:aspect.")
+    raters: list[str] = Field(default=[], description="Raters of the responses or of both sides, as rater or rater:aspect.")
     voters: list[str] = Field(default=[], description="Raters of the pair (votes), as rater or rater:aspect.")
-    how: Literal["sign", "k_of_n", "share", "order"] = Field(default="sign", description="What counts as consistent.")
+    how: Literal["sign", "k_of_n", "share", "order", "internal", "kendall", "spearman", "top", "spread"] = Field(
+        default="sign", description="What counts as consistent; the last four are for responses."
+    )
     k: int | None = Field(default=None, ge=1, description="k_of_n: how many must prefer the chosen side.")
-    min_agreement: float | None = Field(default=None, ge=0, le=1, description="share: the smallest agreement to keep.")
+    min_agreement: float | None = Field(
+        default=None, ge=0, le=1, description="Smallest agreement to keep: share, kendall, spearman, top."
+    )
+    min_confidence: float = Field(
+        default=0.5, ge=0.5, lt=1, description="internal: probability of the chosen side that each must exceed."
+    )
+    scale: FiniteFloat = Field(
+        default=1.0, gt=0, description="internal: difference, in the raters' unit, that counts as one logit (odds of 2.7 to 1)."
+    )
+    max_spread: FiniteFloat | None = Field(default=None, ge=0, description="spread: the largest difference of marks to keep.")
+    replace: bool = Field(default=False, description="internal: allow overwriting a label_prob that an earlier step wrote.")
     round: int | None = Field(
         default=None, ge=0, description="The round of repeated scores and votes that counts; all if not given."
     )
@@ -52,8 +86,16 @@ class Consistency(ShardOperator):
             raise ValueError("consistency needs at least one of raters and voters")
         if (self.how == "k_of_n") != (self.k is not None):
             raise ValueError(f"k belongs to how: k_of_n and to nothing else, got how: {self.how}, k: {self.k}")
-        if (self.how == "share") != (self.min_agreement is not None):
-            raise ValueError(f"min_agreement belongs to how: share and to nothing else, got how: {self.how}")
+        if self.how == "share" and self.min_agreement is None:
+            raise ValueError("how: share needs min_agreement, the smallest share to keep")
+        if self.min_agreement is not None and self.how not in ("share", *ORDERS):
+            raise ValueError(f"min_agreement belongs to how: share, {', '.join(ORDERS)}, got how: {self.how}")
+        if (self.how == "spread") != (self.max_spread is not None):
+            raise ValueError(f"max_spread belongs to how: spread and to nothing else, got how: {self.how}")
+        if self.how in ON_RESPONSES and (self.voters or len(self.raters) < 2 or self.min_raters):
+            raise ValueError(f"how: {self.how} compares the scores of two raters or more; leave out voters and min_raters")
+        if self.how == "internal" and (asked < 2 or self.min_raters):
+            raise ValueError("how: internal compares two raters or voters or more, all of which must speak; leave out min_raters")
         if self.how == "order" and (self.raters or not self.voters):
             raise ValueError("how: order is about voters, which see a pair in two orders; leave `raters` out")
         needed = max(self.k or 0, self.min_raters)
@@ -62,39 +104,81 @@ class Consistency(ShardOperator):
         return self
 
     def reads(self, grain: Grain) -> set[str]:
-        """Both sides' scores by the raters, and the voters' votes."""
+        """The scores of responses or of both sides by the raters, and the voters' votes."""
+        if self.how in ON_RESPONSES:
+            # response_id makes clear that these are about responses
+            return {"prompt_id", "response_id"} | {series_field(by, "scores") for by in self.raters}
         sides = {series_field(by, column) for by in self.raters for column in ("chosen_scores", "rejected_scores")}
         return sides | {series_field(by, "votes") for by in self.voters}
 
     def writes(self, grain: Grain) -> set[str]:
-        """The measures, and flags."""
+        """The measures, and flags; the score on responses, or the probability."""
+        if self.how in ORDERS:
+            return {f"scores.{self.name}.{ASPECT}", "flags"}
+        if self.how == "spread":
+            return {f"evidence.{self.name}.spread", "flags"}
+        more = {"label_prob", f"evidence.{self.name}.divergence"} if self.how == "internal" else set()
         measures = ["agreement", "agreeing", *(["order_flip"] if self.voters else [])]
-        return {f"evidence.{self.name}.{measure}" for measure in measures} | {"flags"}
+        return {f"evidence.{self.name}.{measure}" for measure in measures} | {"flags"} | more
 
     def cut(self) -> Cut | None:
-        """The threshold of `share` or `k_of_n`; `sign` and `order` have none."""
-        if self.min_agreement is not None:
+        """The threshold of `share`, `k_of_n` or `spread`; the others have none, or not in evidence."""
+        if self.max_spread is not None:
+            return Cut("spread", "<=", self.max_spread, "max_spread")
+        if self.min_agreement is not None and self.how == "share":
             return Cut("agreement", ">=", self.min_agreement, "min_agreement")
         return None if self.k is None else Cut("agreeing", ">=", self.k, "k")
 
     def __call__(self, table: pa.Table, /) -> pa.Table:
-        """The measures of every pair, and a flag on the inconsistent ones."""
+        """The measures of every row, and a flag on the inconsistent ones."""
+        if (self.how in ON_RESPONSES) == ("chosen_scores" in table.column_names):
+            raise ValueError(f"how: {self.how} is for {'responses' if self.how in ON_RESPONSES else 'pairs'}")
+        if self.how in ON_RESPONSES:
+            return self._among_responses(table)
         margins = [_margin(table, by, self.round) for by in self.raters]
         leanings_NR = np.stack(margins + [_vote(table, by, self.round) for by in self.voters], axis=1)
         spoke, agreeing = (~np.isnan(leanings_NR)).sum(axis=1), (leanings_NR > 0).sum(axis=1)
         agreement = agreement_share(leanings_NR)
         flips = flip_share(*(orders_of(table, self.voters, order, self.round) for order in ("p_chosen", "p_swapped")))
         contradicted = flips > 0 if self.how == "order" else self._contradicted(leanings_NR, agreeing, agreement)
+        told: dict[str, pa.Array] = {}
+        if self.how == "internal":
+            p_NR = self._probabilities(leanings_NR)
+            contradicted = np.asarray(~(p_NR > self.min_confidence).all(axis=1))
+            together = p_NR.mean(axis=1)
+            told["label_prob"] = pa.array(together, pa.float32(), mask=np.isnan(together))
         too_few = spoke < max(self.k or 0, self.min_raters)
         reasons = REASONS.take(pa.array(np.where(too_few, 1, 2 if self.how == "order" else 0)))
         evidence = tables.add_evidence(table, agreement, self.name, "agreement")
         evidence = tables.append(evidence, _measure(agreeing, self.name, "agreeing"))
         if self.voters:
             evidence = tables.append(evidence, _measure(flips, self.name, "order_flip"))
+        if self.how == "internal":
+            evidence = tables.append(evidence, _measure(orders.divergence(p_NR), self.name, "divergence"))
         value = flips if self.how == "order" else agreement
-        return pa.table(
-            {"evidence": evidence, "flags": tables.add_flags(table, contradicted | too_few, self.name, reasons, value=value)}
-        )
+        flags = tables.add_flags(table, contradicted | too_few, self.name, reasons, value=value)
+        return pa.table({"evidence": evidence, "flags": flags} | told)
+
+    def _probabilities(self, leanings_NR: np.ndarray) -> np.ndarray:
+        """Each one's probability that the chosen side is better, (N, R); NaN where silent."""
+        count = len(self.raters)
+        return np.concatenate([beats(leanings_NR[:, :count] / self.scale), leanings_NR[:, count:] + 0.5], axis=1)
+
+    def _among_responses(self, table: pa.Table) -> pa.Table:
+        """How far raters agree about responses: on their order within a prompt, or on their marks."""
+        scores_NR = np.stack([one_series(table, by, round=self.round) for by in self.raters], axis=1).astype(np.float64)
+        if self.max_spread is not None:
+            spread = orders.spread(scores_NR)
+            apart = ~at_least(-spread, -self.max_spread) & ~np.isnan(spread)
+            measured = {"evidence": tables.add_evidence(table, spread.astype(np.float32), self.name, "spread")}
+        else:
+            prompts = table["prompt_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+            spread = orders.agreement_of_orders(prompts, scores_NR, cast(orders.Order, self.how))
+            least = 0.0 if self.min_agreement is None else self.min_agreement
+            apart = ~at_least(spread, least) & ~np.isnan(spread)
+            measured = {"scores": tables.add_scores(table, spread.astype(np.float32), self.name, ASPECT)}
+        flags = tables.add_flags(table, apart, self.name, "disagreement", value=spread.astype(np.float32))
+        return pa.table(measured | {"flags": flags})
 
     def _contradicted(self, leanings_NR: np.ndarray, agreeing: np.ndarray, agreement: np.ndarray) -> np.ndarray:
         if self.k is not None:

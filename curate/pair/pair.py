@@ -75,6 +75,9 @@ class Pair(ShardOperator):
     - cross_system: no scores; a response written under one system message is better, under that message, than one written
       under another. The message becomes part of the pair's prompt. Drawn at random; one, or `per_prompt` (Janus).
 
+    With `with_system`, the system message that the chosen response was written under becomes part of the pair's prompt under
+    any policy: what a policy conditioned on it is trained on (DPA).
+
     Where a pair's prompt grows, `prompt_id` stays that of the prompt it grew from: all its pairs fall into one split, and a
     trainer is given the grown `prompt`, which is what both sides answer.
     """
@@ -101,6 +104,9 @@ class Pair(ShardOperator):
     ] = Field(default="best_worst", description="Which candidates meet.")
     system: str = Field(
         default="system", description="cross_system: field of `meta` that tells under which message a response was written."
+    )
+    with_system: bool = Field(
+        default=False, description="Put the system message that the chosen response was written under before the pair's prompt."
     )
     k: int | None = Field(default=None, ge=1, description="best_vs_k: how many others the best meets; 3 if not given.")
     levels: tuple[FiniteFloat, ...] | None = Field(
@@ -145,7 +151,7 @@ class Pair(ShardOperator):
 
     def reads(self, grain: Grain) -> set[str]:
         """Texts, ids and the score series."""
-        read = {"prompt_id", "response", "response_id"}
+        read = {"prompt_id", "response", "response_id"} | ({"meta"} if self.with_system else set())
         if self.by is None:
             return read | {"meta"}
         return read | {series_field(self.by, "scores")} | ({"parent_id"} if self.how == "tree" else set())
@@ -188,8 +194,8 @@ class Pair(ShardOperator):
         told = np.full(len(scores), np.nan, np.float32) if self.by is None else scores
         flags = tables.add_flags(table, dropped, by=self.name, reason=texts, value=told)
         rows = pair_rows(table, told, better[picked], worse[picked])
-        if self.by is None or tree is not None:
-            grown = _grown(table, better[picked], tree)
+        if self.by is None or self.with_system or tree is not None:
+            grown = _grown(table, better[picked], tree, self.with_system)
             rows = rows.set_column(rows.column_names.index("prompt"), "prompt", grown)
         return Made(rows, flags)
 
@@ -264,12 +270,14 @@ class Pair(ShardOperator):
         return reasons
 
 
-def _grown(table: pa.Table, chosen: np.ndarray, tree: families.Tree | None) -> pa.Array:
+def _grown(table: pa.Table, chosen: np.ndarray, tree: families.Tree | None, with_system: bool = False) -> pa.Array:
     """The prompts of pairs, with the system message or the steps that the chosen side was written after."""
     prompts = [prompt or [] for prompt in _take(table["prompt"], chosen).to_pylist()]
-    if tree is None:
+    if tree is None or with_system:
         metas = _take(table["meta"], chosen).to_pylist()
-        return families.prompts_of([families.under_system(*each) for each in zip(prompts, metas, strict=True)])
+        prompts = [families.under_system(*each) for each in zip(prompts, metas, strict=True)]
+    if tree is None:
+        return families.prompts_of(prompts)
     steps = families.messages_of(table)
     rows = zip(chosen.tolist(), prompts, strict=True)
     return families.prompts_of([families.told_so_far(row, tree.parents_N, prompt, steps) for row, prompt in rows])

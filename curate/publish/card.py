@@ -19,6 +19,7 @@ from curate.publish.figures import (
     ranked,
 )
 from curate.publish.gates import gate_rows
+from curate.publish.models_used import used_rows
 from curate.publish.show import seeded_rows
 from curate.publish.wording import code, fence, markdown_table, messages_text, number, plural, share, shorten, visible
 
@@ -55,6 +56,7 @@ def card(folder: Path, manifest: dict[str, Any], found: Figures | None = None) -
         _scores(found),
         _lengths(found),
         _models(found),
+        _used(folder, manifest),
         _kinds(found),
         _samples(folder, manifest, found),
         _loading(manifest, found),
@@ -205,6 +207,15 @@ def _models(found: Figures) -> str:
         rows.append([f"{len(names) - LISTED:,} more", *("" for _ in sides)])
     table = markdown_table(["model", *(side or "share" for side in sides)], rows, numbers=range(1, 1 + len(sides)))
     return f"## Models\n\n{table}"
+
+
+def _used(folder: Path, manifest: Mapping[str, Any]) -> str:
+    rows = used_rows(folder, manifest)
+    if not rows:
+        return ""
+    plain = ("where", "remark", "not read in full")
+    cells = [[text if column in plain else code(text) if text else "" for column, text in row.items()] for row in rows]
+    return f"## Models that were asked\n\n{markdown_table(list(rows[0]), cells)}"
 
 
 def _name(value: str | None) -> str:

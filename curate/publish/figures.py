@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import tables
+from curate.maths import effect
 from curate.publish.layout import Layout
 from curate.store import arrow
 from curate.tables import Grain
@@ -115,15 +116,12 @@ class Figures:
 
 
 def cohens_d(first: Distribution, second: Distribution) -> float | None:
-    """Cohen's d for two groups: difference of means over the pooled standard deviation. None without spread.
+    """Cohen's d for two groups, first minus second in pooled standard deviations. None without spread."""
+    return effect.cohens_d(_spread(first), _spread(second))
 
-    Source: Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd edition, 1988, equation 2.2.1 and 2.5.1.
-    """
-    freedom = first.n + second.n - 2
-    if first.n < 2 or second.n < 2:
-        return None
-    pooled = ((first.n - 1) * first.sd**2 + (second.n - 1) * second.sd**2) / freedom
-    return float((first.mean - second.mean) / np.sqrt(pooled)) if pooled > 0 else None
+
+def _spread(numbers: Distribution) -> effect.Spread:
+    return effect.Spread(numbers.n, numbers.mean, numbers.sd**2 * (numbers.n - 1))
 
 
 def compare(name: str, values: Mapping[str, np.ndarray], logarithmic: bool = False) -> Compared:

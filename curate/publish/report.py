@@ -21,6 +21,7 @@ from curate.publish.figures import (
     ranked,
 )
 from curate.publish.gates import gate_rows
+from curate.publish.models_used import used_rows
 from curate.publish.report_style import STYLE
 from curate.publish.show import seeded_rows
 from curate.publish.wording import escape, messages_text, number, one_line, plural, share, short_id, shorten
@@ -44,6 +45,7 @@ def report(version: Version, seed: int = 0) -> str:
         _section("Scores", _plots(found.scores, found.measures, _exchanged(found)), "scores"),
         _section("Lengths", _lengths(found), "lengths"),
         _section("Models", _models(found), "models"),
+        _section("Models that were asked", _used(version), "asked"),
         _section("Where the rows come from", _kinds(found), "kinds"),
         _section(_sample_title(found), _samples(version, found, seed), "sample"),
         _section("Dropped rows, drawn at random", _dropped(version, found, seed), "dropped-rows"),
@@ -253,6 +255,14 @@ def _models(found: Figures) -> str:
     more = f"<p>and {len(total) - LISTED:,} more models</p>" if len(total) > LISTED else ""
     key = _key([Compared("", (), {side: Distribution(0, 0, 0, (0, 0, 0, 0, 0), ()) for side in found.models})])
     return f'<div class="funnel">{"".join(rows)}</div>{more}{key.replace("; dashed: medians", ", share of rows")}'
+
+
+def _used(version: Version) -> str:
+    rows = used_rows(version.path, version.manifest)
+    if not rows:
+        return ""
+    body = "".join(f"<tr>{''.join(f'<td>{escape(one_line(text, 200))}</td>' for text in row.values())}</tr>" for row in rows)
+    return _wide_table(_heads(0, *rows[0]), body)
 
 
 def _value(name: str | None) -> str:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curate import ids, tables
-from curate.maths import chance, clusters
+from curate.maths import chance, clusters, jaccard, shingles
 from curate.operator import DatasetOperator
 from curate.tables import Grain
 
@@ -19,18 +19,26 @@ ROW_ID: dict[Grain, str] = {"prompts": "prompt_id", "responses": "response_id", 
 class Split(DatasetOperator):
     """Write `split`: whole clusters of prompts, each drawn by a hash of the seed and of what the cluster has in common.
 
-    A cluster joins rows with the same prompt, with prompts equal but for case, width, spacing and punctuation, rows made
-    from one another (`parent_id`), and rows with an equal value in a column of `group`. Shares are shares of clusters,
+    A cluster joins rows with the same prompt, with prompts equal but for case, width, spacing and punctuation, with prompts
+    that share most of their runs of three words (`near`, in chains too), rows made from one another (`parent_id`), and rows
+    with an equal value in a column of `group`. Shares are shares of clusters,
     met within chance. A cluster keeps its split when rows are added, unless they join it to another. Where a share
     above 0 would get no row, it gets the cluster of lowest draw that no other split needs to stay filled.
     """
 
+    version: ClassVar[int] = 2
     takes: ClassVar[tuple[Grain, ...]] = tuple(grain for grain in GRAINS if "split" in tables.SCHEMAS[grain].names)
 
     test: float = Field(default=0.0, ge=0, le=1, description="Share of clusters for the test split.")
     validation: float = Field(default=0.0, ge=0, le=1, description="Share of clusters for the validation split.")
     by: Literal["prompt"] = Field(default="prompt", description="What must not straddle two splits.")
     group: list[str] = Field(default=[], description="Columns whose equal values must not straddle either, such as source.")
+    near: float | None = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="Jaccard similarity of three-word runs from which on two prompts must not straddle; null to allow it.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the draw.")
     replace: bool = Field(default=False, description="Allow overwriting a split that an earlier step wrote.")
 
@@ -53,11 +61,12 @@ class Split(DatasetOperator):
         return {"split"}
 
     def feature_parameters(self) -> dict[str, Any]:
-        """The group columns alone: other shares and seeds reuse the ids."""
-        return {"group": self.group}
+        """The group columns, and whether prompts are compared: other shares, seeds and similarities reuse the ids."""
+        return {"group": self.group, "near": self.near is not None}
 
     def features(self, table: pa.Table, /) -> pa.Table:
-        """Ids of the row, its prompt, its parent and its prompt's normalised text, and the values of the group columns."""
+        """Ids of the row, its prompt, its parent and its prompt's normalised text, the shingles of that text, and the values of
+        the group columns."""
         row_id = next(name for name in ("pair_id", "response_id", "prompt_id") if name in table.column_names)
         columns = {
             "prompt_id": table["prompt_id"],
@@ -65,6 +74,8 @@ class Split(DatasetOperator):
             "parent_id": table["parent_id"],
             "text_id": text_ids(table),
         }
+        if self.near is not None:
+            columns["shingles"] = _shingles(table)
         return pa.table(columns | {f"group.{name}": table[name] for name in self.group})
 
     def decide(self, features: pa.Table, /) -> pa.Table:
@@ -100,7 +111,40 @@ class Split(DatasetOperator):
         kinds = [["row_id", "prompt_id", "parent_id"], ["text_id"], *([f"group.{name}"] for name in self.group)]
         links = [_links(features[name], kind) for kind, names in enumerate(kinds) for name in names]
         rows, keys = (np.concatenate(parts) for parts in zip(*links, strict=True))
-        return clusters.components(rows, np.unique(keys, return_inverse=True)[1], features.num_rows)
+        keys = np.unique(keys, return_inverse=True)[1]
+        if self.near is not None:
+            near = _near(features, self.near)
+            more = len(rows) + np.arange(len(near.left))  # keys of their own, one a pair
+            rows, keys = np.concatenate([rows, near.left, near.right]), np.concatenate([keys, more, more])
+        return clusters.components(rows, keys, features.num_rows)
+
+
+def _near(features: pa.Table, floor: float) -> jaccard.Edges:
+    """Pairs of rows with near prompts, of rows with one text the first alone: the others are joined to it."""
+    first = np.unique(chance.hash_texts(features["text_id"], 0), return_index=True)[1]
+    lists = tables.flat(features["shingles"]).take(pa.array(first))
+    counts = lists.value_lengths().to_numpy(zero_copy_only=False)
+    sets = shingles.Sets(lists.flatten().to_numpy(zero_copy_only=False), shingles.starts_of(counts))
+    found = jaccard.Join(sets, floor)
+    edges = found.edges()
+    if found.crowded:
+        edges = found.among(np.ones(len(first), bool))
+    return jaccard.Edges(first[edges.left], first[edges.right], edges.likeness)
+
+
+def _shingles(table: pa.Table) -> pa.Array:
+    """The three-word runs of each row's prompt, as hashes."""
+    first, which = _distinct_prompts(table)
+    sets = shingles.shingle_sets(_plain(table["prompt"].take(pa.array(first)).combine_chunks()).to_pylist())
+    lists = pa.ListArray.from_arrays(pa.array(sets.starts, pa.int32()), pa.array(sets.hashes, pa.uint32()))
+    return lists.take(pa.array(which))
+
+
+def _distinct_prompts(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each prompt, and the number of each row's prompt among them."""
+    codes = table["prompt_id"].combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+    _, first, which = np.unique(codes, return_index=True, return_inverse=True)
+    return first, which
 
 
 def _links(column: pa.ChunkedArray, kind: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +155,7 @@ def _links(column: pa.ChunkedArray, kind: int) -> tuple[np.ndarray, np.ndarray]:
 
 def text_ids(table: pa.Table) -> pa.Array:
     """An id of each row's prompt text that ignores case, width, spacing and punctuation."""
-    codes = table["prompt_id"].combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
-    distinct, first, which = np.unique(codes, return_index=True, return_inverse=True)
+    first, which = _distinct_prompts(table)
     prompts = table["prompt"].take(pa.array(first)).combine_chunks()
     return pa.array([ids.short_id(text) for text in _plain(prompts).to_pylist()], pa.string()).take(pa.array(which))
 

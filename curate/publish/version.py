@@ -42,6 +42,8 @@ class Stage:
     snapshot: Snapshot
     counts: dict[str, Any]
     line: int | None
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What tells each model it asked from others, by the key in the recipe."""
 
     def to_json(self) -> dict[str, Any]:
         """Its entry in the manifest."""
@@ -60,7 +62,7 @@ class Stage:
             "dropped": self.counts["dropped"],
             "cut": cut._asdict() if cut else None,
             "line": self.line,
-        }
+        } | ({"models": {key: dict(identity) for key, identity in self.models.items()}} if self.models else {})
 
 
 class RecipeLike(Protocol):

@@ -53,13 +53,20 @@ def starter(data: Path | str | None = None, name: str | None = None, base: Path 
         return Starter(_samples_text(name or SAMPLES_NAME))
     place = Place(path=str(Path(data).expanduser().absolute()))
     file = files_of(place, folder)[0]
-    rows = _first_rows(file)
-    layout = recognise(rows, file.name)
-    if layout.lacks_prompt:
-        layout = _with_prompts(layout, rows, file, folder)
+    layout = layout_of(file, folder)
     layout = replace(layout, notes=[one_line(note, NOTE) for note in layout.notes])  # they quote the file, and become comments
     text = _text(name or dataset_name(Path(data)), _shown(Path(data), folder), layout)
     return Starter(text, tuple(layout.notes))
+
+
+def layout_of(file: Path, folder: Path) -> Layout:
+    """What a file's columns mean, by its first 100 rows; UsageError if they make no source.
+
+    Where it holds answers alone, the prompts are looked for in the files beside it. folder: what their path is relative to.
+    """
+    rows = _first_rows(file)
+    layout = recognise(rows, file.name)
+    return _with_prompts(layout, rows, file, folder) if layout.lacks_prompt else layout
 
 
 def _with_prompts(layout: Layout, rows: list[Row], file: Path, folder: Path) -> Layout:

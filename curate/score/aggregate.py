@@ -1,5 +1,6 @@
 """Make one score of several raters' scores, on a common scale if wanted, or one vote of several judges' votes."""
 
+import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -8,11 +9,13 @@ from pydantic import ConfigDict, Field, model_validator
 
 from curate import tables
 from curate.maths import calibration, combining, raters
+from curate.maths.agreement import closest_mean
 from curate.operator import DatasetOperator
 from curate.score.combining import Bound, Decorrelate, Preset
 from curate.tables import Grain
 
 ASPECT = "score"
+CLOSEST = 3  # of HelpSteer2's annotators
 VOTE_ASPECT = "vote"
 ORDERS = ("p_chosen", "p_swapped")
 VOTE_HOWS = ("mean", "stability", "dawid_skene")
@@ -66,11 +69,14 @@ class Aggregate(DatasetOperator):
         alias="from", description="Raters, each `rater` or `rater:aspect`; for how: weighted a mapping from these to weights."
     )
     of: Literal["scores", "votes"] = Field(default="scores", description="What is made one: scores, or votes on pairs.")
-    how: Literal["mean", "weighted", "sum", "direction", "gated", "min", "max", "median", "stability", "dawid_skene"] = Field(
+    how: Literal[
+        "mean", "weighted", "sum", "direction", "gated", "closest", "min", "max", "median", "stability", "dawid_skene"
+    ] = Field(
         default="mean",
         description="How scores become one; weighted: sum of weight x score over the sum of the weights' sizes, so that a "
         "negative weight counts against; sum: sum of weight x score; direction: the same with weights of unit length (the sum "
-        "of their squares is 1); gated: weighted by the weights of the row's domain; of votes: mean, stability or dawid_skene.",
+        "of their squares is 1); gated: weighted by the weights of the row's domain; closest: mean of the `closest` scores that "
+        "differ least (HelpSteer2's annotators); of votes: mean, stability or dawid_skene.",
     )
     calibrate: Literal["none", "z", "quantile"] = Field(
         default="none",
@@ -89,6 +95,13 @@ class Aggregate(DatasetOperator):
     gates: dict[str, dict[str, Weight]] | None = Field(
         default=None, description='how: gated: for each domain the weights of raters that `from` names, "*" for all other rows.'
     )
+    direction: str | None = Field(
+        default=None,
+        min_length=1,
+        description="how: direction: field of `meta` that tells each row's components by the raters' aspects, as `generate` with "
+        "`system: {direction: …}` leaves it under `direction`; `from` is then a list. No score where it tells too little (DPA).",
+    )
+    closest: int | None = Field(default=None, ge=1, description="how: closest: scores that count; 3 if not given.")
     decorrelate: Decorrelate | None = Field(
         default=None,
         description="Take away as many standard deviations of another score, fitted over all rows, as leave no rank correlation "
@@ -99,7 +112,11 @@ class Aggregate(DatasetOperator):
     @model_validator(mode="after")
     def _check(self) -> Self:
         named = list(self.from_)
-        weighs = self.how in ("weighted", "direction") or (self.how == "sum" and self.preset is None)
+        weighs = (
+            self.how == "weighted"
+            or (self.how == "direction" and self.direction is None)
+            or (self.how == "sum" and self.preset is None)
+        )
         if isinstance(self.from_, dict) != weighs:
             raise ValueError(
                 f"weights and `how: {self.how if weighs else 'weighted'}` go together, as in `from: {{rm: 0.7, judge: 0.3}}`"
@@ -130,6 +147,10 @@ class Aggregate(DatasetOperator):
             aspects = [tables.split_rater(by)[1] for by in self.from_]
             if sorted(map(str, aspects)) != sorted(known):
                 raise ValueError(f"preset: {self.preset} weighs {', '.join(known)}: `from` names a rater:aspect for each of them")
+        if self.direction is not None and self.how != "direction":
+            raise ValueError(f"direction, a field of meta, goes with `how: direction`, got how: {self.how}")
+        if self.closest is not None and self.how != "closest":
+            raise ValueError(f"closest goes with `how: closest`, got how: {self.how}")
         if (self.gates is not None) != (self.how == "gated"):
             raise ValueError("`gates` and `how: gated` go together")
         for domain, weights in (self.gates or {}).items():
@@ -139,14 +160,19 @@ class Aggregate(DatasetOperator):
                 raise ValueError(f"gates, {domain}: every weight is 0")
 
     def reads(self, grain: Grain) -> set[str]:
-        """Each rater's scores, those of raters it is held against, and the domain if that tells the weights."""
+        """Each rater's scores, those of raters it is held against, and the column that tells each row's weights."""
         split = [tables.split_rater(by) for by in self.from_]
         if self.of == "votes":
             # pair_id makes clear that votes are on pairs
             return {"pair_id"} | {f"votes.{rater}.{aspect or '*'}" for rater, aspect in split}
         split += [tables.split_rater(by) for by in (*self._against, *(bound.by for bound in self.bounds))]
         scores = {f"{column}.{rater}.{aspect or '*'}" for column in _score_columns(grain) for rater, aspect in split}
-        return scores | ({"domain"} if self.gates else set())
+        return scores | ({self._told_by} if self._told_by else set())
+
+    @property
+    def _told_by(self) -> str | None:
+        """The column that tells the weights of each row, where they differ."""
+        return "domain" if self.gates else "meta" if self.direction is not None else None
 
     @property
     def _against(self) -> tuple[str, ...]:
@@ -165,6 +191,7 @@ class Aggregate(DatasetOperator):
     def feature_parameters(self) -> dict[str, Any]:
         """The raters alone: another scale or weight measures nothing anew."""
         held = {"against": self._against, "domain": self.gates is not None and self.decorrelate is not None}
+        held |= {"direction": True} if self.direction is not None else {}
         return {"from": list(self.from_), "of": self.of, "round": self.round} | (held if self._against else {})
 
     def features(self, table: pa.Table, /) -> pa.Table:
@@ -175,23 +202,30 @@ class Aggregate(DatasetOperator):
         named = dict.fromkeys((*self.from_, *self._against))
         columns = {_feature(column, by): self._scores(table, by, column) for column in _present(table) for by in named}
         made = {name: pa.array(values, mask=np.isnan(values)) for name, values in columns.items()}
-        return pa.table(made | ({"domain": tables.flat(table["domain"])} if self.gates and self._against else {}))
+        return pa.table(made | ({self._told_by: tables.flat(table[self._told_by])} if self._told_by and self._against else {}))
 
     def decide(self, features: pa.Table, /) -> pa.Table:
         """What calibration or weighing needs to know of each rater, one row a rater."""
         if self.of == "votes":
             return self._habits(features)
         fitted = [self._fit(features, by) for by in self.from_]
+        if self.decorrelate and self.decorrelate.each:
+            fitted = [one | {"penalty": self._owed(features, [one], self.decorrelate.against)["penalty"]} for one in fitted]
         return pa.Table.from_pylist([*fitted, *(self._owed(features, fitted, by) for by in self._against)], schema=FITTED)
 
     def _owed(self, features: pa.Table, fitted: list[dict[str, Any]], against: str) -> dict[str, Any]:
-        """What the score owes to another one: that one's mean and spread, and the penalty in the score's own unit."""
+        """What the score owes to another one: that one's mean and spread, and the penalty in the score's own unit.
+
+        fitted: the raters that make up the score; if it is one of several, that rater's own scores.
+        """
         assert self.decorrelate is not None
         scores, others = [np.zeros(0)], [np.zeros(0)]
-        domains = features["domain"] if self.gates else None
+        alone = len(fitted) < len(self.from_)
+        weights = features[self._told_by] if self._told_by else None
         for column in (name for name in SCORE_COLUMNS if _feature(name, against) in features.column_names):
             values = {by: features[_feature(column, by)].to_numpy() for by in dict.fromkeys((*self.from_, against))}
-            scores.append(self._combined(np.stack([self._calibrated(values[one["rater"]], one) for one in fitted]), domains))
+            values_RN = np.stack([self._calibrated(values[one["rater"]], one) for one in fitted])
+            scores.append(values_RN[0] if alone else self._combined(values_RN, weights))
             others.append(values[against].astype(np.float64))
         score, other = np.concatenate(scores), np.concatenate(others)
         told = ~np.isnan(score) & ~np.isnan(other)
@@ -226,10 +260,15 @@ class Aggregate(DatasetOperator):
         values_RN = np.stack([self._calibrated(self._scores(table, rater["rater"], column), rater) for rater in raters_])
         missing_RN = np.isnan(values_RN)
         lacking = (~missing_RN).sum(axis=0) < self._enough()
-        score = self._combined(values_RN, table["domain"] if self.gates else None)
-        for other in owed:
-            against = self._scores(table, other["rater"], column)
-            score = score - other["penalty"] * calibration.standard_score(against, other["mean"], other["spread"])
+        against = [
+            calibration.standard_score(self._scores(table, other["rater"], column), other["mean"], other["spread"])
+            for other in owed
+        ]
+        if self.decorrelate and self.decorrelate.each:
+            values_RN = values_RN - np.array([[rater["penalty"]] for rater in raters_]) * against[0]
+        score = self._combined(values_RN, table[self._told_by] if self._told_by else None)
+        if self.decorrelate and not self.decorrelate.each:
+            score = score - owed[0]["penalty"] * against[0]
         for bound in self.bounds:
             score = bound.hold(score, self._scores(table, bound.by, column))
         errors = _missing_texts(missing_RN, lacking, list(self.from_))
@@ -292,13 +331,15 @@ class Aggregate(DatasetOperator):
             return calibration.quantile(values, np.array(rater["knots"]), np.array(rater["ranks"]))
         return values.astype(np.float64)
 
-    def _combined(self, values_RN: np.ndarray, domains: Any) -> np.ndarray:
-        """One number a row, (N,) float64; NaN where too few raters are there. domains: the rows', for how: gated."""
+    def _combined(self, values_RN: np.ndarray, told: Any) -> np.ndarray:
+        """One number a row, (N,) float64; NaN where too few raters are there. told: the column that tells each row's weights."""
         missing_RN = np.isnan(values_RN)
         if self.gates:
-            weights_RN = self._gate_weights(domains)
+            weights_RN = self._gate_weights(told)
             total, size = np.nansum(values_RN * weights_RN, axis=0), np.where(missing_RN, 0.0, np.abs(weights_RN)).sum(axis=0)
             score = np.asarray(total / np.where(size == 0, np.nan, size))
+        elif self.direction is not None:
+            score = np.asarray(np.where(missing_RN, 0.0, values_RN * self._directions(told, self.direction)).sum(axis=0))
         elif self.how in ("sum", "direction"):
             score = np.asarray(np.where(missing_RN, 0.0, values_RN).T @ self._weights())
         else:
@@ -321,6 +362,16 @@ class Aggregate(DatasetOperator):
         rows = [self.gates.get(domain, rest) if domain is not None else rest for domain in domains.to_pylist()]
         return np.array([[weights.get(by, 0.0) for weights in rows] for by in self.from_]).reshape(len(self.from_), len(rows))
 
+    def _directions(self, metas: Any, field: str) -> np.ndarray:
+        """Each row's unit vector, by what its `meta` says of the raters' aspects, (R, N); NaN where it says too little."""
+        names = [aspect or rater for rater, aspect in map(tables.split_rater, self.from_)]
+        found = np.full((len(metas), len(names)), np.nan)
+        for row, meta in enumerate(metas.to_pylist()):
+            components = json.loads(meta).get(field) if meta else None
+            if isinstance(components, dict) and set(names) <= components.keys():
+                found[row] = combining.direction([components[name] for name in names])
+        return found.T
+
     def _reduced(self, values_RN: np.ndarray, missing_RN: np.ndarray) -> np.ndarray:
         """One number a row from the raters present, (N,) float64; NaN where there are none."""
         if self.how in ("min", "max"):
@@ -328,6 +379,8 @@ class Aggregate(DatasetOperator):
             return best
         if self.how == "median":
             return _median(values_RN, missing_RN)
+        if self.how == "closest":
+            return closest_mean(values_RN, self.closest or CLOSEST)
         weights = list(self.from_.values()) if isinstance(self.from_, dict) else [1.0] * len(values_RN)
         weights_R1 = np.array(weights)[:, None]
         total: np.ndarray = (np.where(missing_RN, 0.0, values_RN) * weights_R1).sum(axis=0)

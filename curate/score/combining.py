@@ -16,6 +16,11 @@ class Decorrelate(BaseModel):
 
     against: str = Field(min_length=1, description="Rater, `rater` or `rater:aspect`: features:characters, rm:verbosity.")
     limit: float = Field(default=0.03, ge=0, le=1, description="Largest rank correlation (Spearman) that may be left.")
+    each: bool = Field(
+        default=False,
+        description="Take it from every rater's score before they are made one (ArmoRM); what is made of them may then owe a "
+        "little more. A rater that is held against itself counts for nothing.",
+    )
 
 
 class Bound(BaseModel):

@@ -13,6 +13,7 @@ from tests.cli.test_help import COMMANDS, VERBS
 CALLS: dict[str, str] = {
     "recipes": "",
     "doctor": "",
+    "lint": "ANSWERS",
     "plan": "RECIPE",
     "run": "RECIPE --set margin.min=3",
     "runs": "",
@@ -36,7 +37,8 @@ def ask(curate: Curate, read_only: Path, tmp_path: Path) -> Any:
 
     def call(verb: str, words: str = "") -> Any:
         words = words.replace("RECIPE", str(read_only.parent / "curate.yaml")).replace("OUT", str(tmp_path / "out"))
-        place = [] if verb == "recipes" else ["--store", read_only]
+        words = words.replace("ANSWERS", str(read_only.parent / "answers.jsonl"))
+        place = [] if verb in ("recipes", "lint") else ["--store", read_only]
         told = curate(verb, *words.split(), "--json", *place)
         assert told.code == 0, told.err
         return json.loads(told.out)

@@ -1,5 +1,7 @@
 """Agreement of raters with the label, by sign, by number and by share."""
 
+import math
+
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -177,3 +179,71 @@ def test_shards_give_what_the_whole_gives_and_the_input_stays():
 
 def test_empty_in_empty_out():
     assert Consistency(raters=["a"])(tables.empty("pairs")).num_rows == 0
+
+
+# -- what raters say of one another
+
+
+def test_internal_keeps_pairs_on_which_all_find_the_chosen_side_better():
+    """Voter alone for chosen; both; both for rejected; a tie; sure enough or not; one silent."""
+    pairs = [(-1.0, 1, 1), (1.0, 1, 0.5), (-1.0, 0, 0), (1.0, 1, 0), (0.2, 1, 1)]
+    rows = [pair([("j", shown, swapped)], rm=margin) for margin, shown, swapped in pairs] + [pair(rm=3.0)]
+    made = Consistency(how="internal", raters=["rm"], voters=["j"], min_confidence=0.5, name="con")(table(*rows))
+    assert reasons(made) == ["disagreement", None, "disagreement", "disagreement", None, "disagreement"]
+    logistic = 1 / (1 + math.exp(-1))
+    assert made["label_prob"].to_pylist()[:2] == pytest.approx([(1 - logistic + 1) / 2, (logistic + 0.75) / 2])
+    assert made["label_prob"].to_pylist()[5] is None
+    assert measured(made, "divergence")[0] > measured(made, "divergence")[1] > 0
+    surer = Consistency(how="internal", raters=["rm"], voters=["j"], min_confidence=0.6)(table(*rows))
+    assert reasons(surer)[1] is None and reasons(surer)[4] == "disagreement"  # a margin of 0.2 is a probability of .55
+    scaled = Consistency(how="internal", raters=["rm"], voters=["j"], min_confidence=0.6, scale=0.1)(table(*rows))
+    assert reasons(scaled)[4] is None
+
+
+def responses(*scores):
+    """Responses of one prompt after the other, (prompt, {rater: score})."""
+    listed = [
+        {"prompt_id": prompt, "scores": [{"rater": rater, "aspect": "s", "value": value} for rater, value in told.items()]}
+        for prompt, told in scores
+    ]
+    return tables.from_rows(listed, "responses")
+
+
+TWO = responses(("p", {"a": 1, "b": 10}), ("p", {"a": 2, "b": 20}), ("q", {"a": 1, "b": 2}), ("q", {"a": 2, "b": 1}))
+
+
+def test_orders_of_a_prompts_responses_are_compared():
+    made = Consistency(how="kendall", raters=["a", "b"], name="con")(TWO)
+    assert tables.score_of(made, "con", "agreement").tolist() == [1, 1, 0, 0]
+    assert reasons(made) == [None] * 4
+    assert reasons(Consistency(how="spearman", raters=["a", "b"], min_agreement=0.5)(TWO)) == [None, None] + ["disagreement"] * 2
+
+
+def test_marks_too_far_apart_are_dropped_and_the_threshold_can_be_moved():
+    table_ = responses(("p", {"a": 0, "b": 2, "c": 1}), ("p", {"a": 0, "b": 3, "c": 1}), ("q", {"a": 4}))
+    step = Consistency(how="spread", raters=["a", "b", "c"], max_spread=2, name="con")
+    assert reasons(step(table_)) == [None, "disagreement", None]
+    assert measured(step(table_), "spread")[:2] == [2, 3]
+    assert step.cut() == Cut("spread", "<=", 2, "max_spread")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({"how": "kendall", "raters": ["a"]}, "compares the scores of two raters or more"),
+        ({"how": "spread", "raters": ["a", "b"]}, "max_spread belongs to how: spread"),
+        ({"how": "sign", "raters": ["a"], "max_spread": 1}, "max_spread belongs to how: spread"),
+        ({"how": "internal", "raters": ["a"]}, "internal compares two raters or voters or more"),
+        ({"how": "share", "raters": ["a"]}, "needs min_agreement"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(parameters, why):
+    with pytest.raises(ValidationError, match=why):
+        Consistency(**parameters)
+
+
+def test_a_way_that_is_for_the_other_grain_is_refused():
+    with pytest.raises(ValueError, match="how: kendall is for responses"):
+        Consistency(how="kendall", raters=["a", "b"])(SIX)
+    with pytest.raises(ValueError, match="how: sign is for pairs"):
+        Consistency(raters=["a"])(TWO)

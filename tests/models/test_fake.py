@@ -320,7 +320,7 @@ def test_rewards_follow_the_quality():
 
 
 def test_rewards_may_be_named_and_one_called_verbosity_follows_the_length() -> None:
-    texts = [conversation(f"{GOOD} " * times) for times in (1, 4, 16)]
+    texts = [conversation("precisely thoroughly " * times) for times in (8, 16, 64)]
     found = FakeReward(spec(heads="helpfulness, verbosity", noise=0.0)).score(texts)
     assert found.shape == (3, 2)
     assert found[0, 0] == found[1, 0] == found[2, 0]  # careful words alone, however many

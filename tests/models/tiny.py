@@ -1,6 +1,5 @@
-"""Tiny reward models made and trained on the spot: a tokenizer of words, and networks that learn in seconds."""
+"""Tiny reward models made and trained on the spot: a tokenizer of words, and networks that a regression teaches."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +96,3 @@ def answer(good: int, bad: int, random: np.random.Generator, plain: int = 6) -> 
 
 def conversation(text: str, asked: str = "word0 word1 word2") -> list[dict[str, str]]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]
-
-
-def train(folder: Path, model: Any, batches: Sequence[tuple[dict[str, Any], Any]], rate: float = 3e-3) -> None:
-    """Fit a model to targets by least squares, and save it again."""
-    import torch
-
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
-    model.train()
-    for given, wanted in batches:
-        optimiser.zero_grad()
-        torch.nn.functional.mse_loss(model(**given).logits, wanted).backward()
-        optimiser.step()
-    model.eval().save_pretrained(folder)

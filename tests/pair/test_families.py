@@ -47,6 +47,20 @@ def told(made):
     return [[(message["role"], message["content"]) for message in prompt] for prompt in made.rows["prompt"].to_pylist()]
 
 
+# -- under the system message of the chosen side
+
+
+def test_the_chosen_sides_system_message_may_become_part_of_the_prompt():
+    """Beside the policy that always does so; a response without one leaves its prompt as it is."""
+    table = written(("p", "good", "be brief"), ("p", "bad", "be brief"), ("q", "good", None), ("q", "bad", None))
+    scores = [[{"rater": "r", "aspect": "s", "value": value}] for value in (2.0, 1.0, 2.0, 1.0)]
+    table = table.set_column(table.column_names.index("scores"), "scores", pa.array(scores, table.schema.field("scores").type))
+    assert told(Pair(by="r")(table)) == [[("user", "p")], [("user", "q")]]
+    under = Pair(by="r", with_system=True)
+    assert told(under(table)) == [[("system", "be brief"), ("user", "p")], [("user", "q")]]
+    assert "meta" in under.reads("responses") and "meta" not in Pair(by="r").reads("responses")
+
+
 # -- across system messages
 
 

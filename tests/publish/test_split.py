@@ -82,6 +82,24 @@ def test_rows_of_one_absent_parent_do_not_straddle():
     assert not straddles(Split(test=0.5), table, [number // 2 for number in range(600)])
 
 
+def near_prompts():
+    """300 prompts, and each with a word more and with yet another: 10 of 11 and 9 of 11 runs in common."""
+    said = "please write about topic{} and about idea{} in a few short and simple sentences"
+    return [said.format(n, 7 * n) + more for n in range(300) for more in ("", " today", " today please")]
+
+
+def test_near_prompts_do_not_straddle():
+    keys = [row // 3 for row in range(900)]
+    assert not straddles(Split(test=0.5), pairs(*near_prompts()), keys)
+    assert straddles(Split(test=0.5, near=None), pairs(*near_prompts()), keys)
+    assert set(splits(Split(test=0.5), pairs(*near_prompts()))) == {"train", "test"}
+
+
+def test_a_crowd_of_near_prompts_does_not_straddle():
+    texts = [f"write about one two three four five six seven eight nine ten eleven {number}" for number in range(500)]
+    assert len(set(splits(Split(test=0.5), pairs(*texts)))) == 1
+
+
 def test_a_long_chain_is_one_cluster():
     parents = [f"pair{number + 1}" for number in range(499)] + [None]
     assert len(set(splits(Split(test=0.5), pairs(*WORDS[:500], parent_id=parents)))) == 1
@@ -149,13 +167,13 @@ def test_shards_make_the_same_features():
 def test_features_depend_on_the_group_alone():
     assert (
         Split(test=0.1, seed=3).feature_parameters()
-        == Split().feature_parameters()
+        == Split(near=0.9).feature_parameters()
         != Split(group=["source"]).feature_parameters()
     )
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"test": 0.6, "validation": 0.6}, {"test": -0.1}, {"group": ["prompt"]}, {"group": ["nothing"]}]
+    "wrong", [{"test": 0.6, "validation": 0.6}, {"test": -0.1}, {"near": 0}, {"group": ["prompt"]}, {"group": ["nothing"]}]
 )
 def test_wrong_parameters_are_refused(wrong):
     with pytest.raises(ValidationError):

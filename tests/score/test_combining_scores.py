@@ -92,3 +92,37 @@ def test_a_row_without_the_length_has_no_score() -> None:
 def test_what_cannot_be_combined_is_said(told: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Aggregate.model_validate(told)
+
+
+def test_each_reward_is_freed_by_itself_and_the_one_it_is_held_against_counts_for_nothing() -> None:
+    random = np.random.default_rng(0)
+    length, merit = random.normal(size=(2, 400))
+    rows = [{"paid": float(m + 2 * n), "free": float(m - n), "long": float(n)} for m, n in zip(merit, length, strict=True)]
+    told: dict[str, Any] = {"how": "weighted", "decorrelate": {"against": "rm:long", "limit": 0.03, "each": True}}
+    alone = {name: np.array(made({f"rm:{name}": 1}, rows, **told)) for name in ("paid", "free", "long")}
+    assert 0 < spearmanr(alone["paid"], length).statistic <= 0.03
+    assert alone["free"] == pytest.approx([row["free"] for row in rows], abs=1e-4)  # owed nothing
+    assert np.ptp(alone["long"]) < 1e-3
+    together = np.array(made({"rm:paid": 1, "rm:free": 1, "rm:long": 5}, rows, **told))
+    assert np.ptp(7 * together - alone["paid"] - alone["free"]) < 0.002
+
+
+def test_a_direction_may_be_each_rows_own() -> None:
+    rows = [
+        {
+            "meta": meta,
+            "scores": [{"rater": "rm", "aspect": name, "value": value} for name, value in (("help", 10.0), ("long", 5.0))],
+        }
+        for meta in ('{"direction": {"help": 60, "long": -80}}', '{"direction": {"help": 71}}', None)
+    ]
+    step = Aggregate.model_validate({"name": "one", "from": ["rm:help", "rm:long"], "how": "direction", "direction": "direction"})
+    table = tables.from_rows(rows, "responses")
+    assert [row[-1]["value"] for row in step(table)["scores"].to_pylist()] == [pytest.approx(10 * 0.6 - 5 * 0.8), None, None]
+    assert "meta" in step.reads("responses")
+
+
+def test_the_marks_that_lie_closest_together_are_averaged() -> None:
+    rows = [{"a": 0, "b": 3, "c": 4, "d": 4}, {"a": 0, "b": 1, "c": 2, "d": 4}]
+    raters = [f"rm:{name}" for name in "abcd"]
+    assert made(raters, rows, how="closest") == [3.6667, 1]
+    assert made(raters, rows, how="closest", closest=2) == [4, 0.5]
