@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     STAGES,
     frozenset({"operators", "refresh"}),
     frozenset({"recipe"}),
-    frozenset({"engine", "run", "planning", "schemas", "logs", "notify"}),
+    frozenset({"engine", "run", "planning", "bench_noise", "schemas", "logs", "notify"}),
     frozenset({"flow", "services", "services_processes", "scheduling"}),
     frozenset({"cli"}),
 )

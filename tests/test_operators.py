@@ -13,7 +13,7 @@ import pytest
 from curate import ids, tables
 from curate.engine.shard import ApplyTask, FeatureTask, Outcome, Task, read_objects, run_apply, run_chain, run_features
 from curate.ids import digest
-from curate.models.operator import ModelOperator
+from curate.models.operator import CallsModels
 from curate.models.session import Session
 from curate.models.spec import ModelSpec
 from curate.operator import DatasetOperator, Made, Operator, ShardOperator
@@ -38,6 +38,7 @@ TEXTS = [
 ]
 FAKES = {
     "a": ModelSpec(backend="fake", name="a-7b", options={"quality": 0.8, "refuse_share": 0.1}),
+    "words": ModelSpec(backend="hashing", name="words"),
     "b": ModelSpec(backend="fake", name="b-7b", options={"quality": 0.3, "reasoning": "tags", "position_bias": 0.3}),
 }
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
@@ -67,6 +68,13 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"model": ["a", "b"], "orders": "one", "ties": False, "repeats": 2, "rubric": ["helpfulness", "honesty"]},
     ],
     "exact_duplicate": [{}, {"normalise": "text", "within": "all", "keep": "longest"}],
+    "near_duplicate": [
+        {},
+        {"within": "all", "shingle": "character", "threshold": 0.3, "keep": "longest"},
+        {"within": "all", "size": 1, "threshold": 0.2, "linkage": "single"},
+    ],
+    "contamination": [{"against": {"held": "held.jsonl"}}, {"against": {"held": "held.jsonl"}, "words": 2, "threshold": 0.1}],
+    "semantic_duplicate": [{"model": "words"}, {"model": "words", "within": "all", "threshold": 0.3, "storage": "float32"}],
     "features": [{}, {"drop": ["refusal", "truncated"]}],
     "verify": [{"check": "number"}, {"check": "auto"}, {"check": "choice", "drop_wrong": True}],
     "reward": [{"model": "a"}, {"model": ["a", "b"], "drop_cut": True}],
@@ -83,10 +91,31 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"by": "rm:quality", "how": "all_gap", "min_gap": 1.0},
         {"by": "rm:quality", "how": "random_gap", "seed": 3},
     ],
+    "lint": [{}, {"except": ["language"], "drop": ["refusal", "near_identical"], "thresholds": {"repetition": 0.2}}],
     "margin": [{"by": "rm:quality", "min": 1.0}],
     "consistency": [
         {"raters": ["rm:quality", "judge:helpful"]},
         {"raters": ["rm:quality", "judge:helpful"], "how": "share", "min_agreement": 0.6},
+    ],
+    "peer_review": [{"model": "words"}, {"use": ["length"], "noise": 0.2, "learner": "mlp", "related": "apart"}],
+    "label_em": [{"use": ["length"]}, {"model": "words", "annotator": "rater", "drop": False, "cross_fit": False}],
+    "inject_noise": [{"rate": 0.3}, {"rate": 0.2, "kind": "gap", "by": "rm:quality"}, {"rate": 0.2, "kind": "annotator"}],
+    "flip": [{}, {"by": "peer_review:flip_prob", "above": 0.3}],
+    "soft_label": [{"how": "margin", "by": "rm:quality"}],
+    "weight": [{"how": "confidence"}, {"how": "hardness", "by": "peer_review:margin_a"}],
+    "order": [{}, {"by": "peer_review:margin_a", "cut_at": 0.0, "first": "hard"}],
+    "balance": [
+        {"by": "domain", "at_most": 5},
+        {"by": "prompt", "at_most": 1, "keep": "best", "score": "rm:quality"},
+        {"by": "domain", "quotas": {"a": 3}, "other": 4, "keep": "random", "seed": 3},
+        {"by": "domain", "weights": {"a": 2, "b": 1}},
+    ],
+    "select": [
+        {"how": "top", "by": "rm:quality", "share": 0.4},
+        {"how": "top", "by": "judge:helpful", "count": 1, "within": "prompt"},
+        {"how": "bands", "by": "rm:quality", "bands": [[-2, 0, 3], [0, 2]]},
+        {"how": "farthest", "model": "words", "count": 4},
+        {"how": "facility", "scores": ["rm:quality", "judge:helpful"], "share": 0.5, "within": "prompt"},
     ],
     "goal": [{"by": "rm:quality"}, {"by": "rm:quality", "scale": [1, 10], "map": "quantile"}],
     "split": [{"test": 0.3, "validation": 0.2}],
@@ -169,6 +198,10 @@ def cases() -> Iterator[Any]:
 @pytest.fixture(params=cases())
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     name, parameters, grain = request.param
+    if name == "contamination":
+        path = tmp_path / "held.jsonl"
+        path.write_text("".join(json.dumps({"question": text}) + "\n" for text in TEXTS[:9]))
+        parameters = parameters | {"against": {"held": str(path)}}
     if name == "attach":
         path = tmp_path / "review.jsonl"
         key = {"prompts": "prompt_id", "responses": "response_id", "pairs": "pair_id"}[grain]
@@ -186,7 +219,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
 
 def ready(operator: Operator, session: Session) -> Any:
     """The operator as the runner would call it: with the models, if it calls any."""
-    return operator.with_models(session.for_step(operator.name)) if isinstance(operator, ModelOperator) else operator
+    return operator.with_models(session.for_step(operator.name)) if isinstance(operator, CallsModels) else operator
 
 
 def loaded(operator: Operator, grain: Grain, table: pa.Table) -> pa.Table:
@@ -226,7 +259,7 @@ def test_the_same_answer_twice_and_after_pickling(case: Case, tmp_path: Path) ->
     assert again == operator
     first = result(ready(operator, session)(table)).to_pylist()
     assert first == result(ready(again, session)(table)).to_pylist()
-    if isinstance(operator, ModelOperator):
+    if isinstance(operator, CallsModels):
         with Session(FAKES, tmp_path / "anew") as anew:  # asked again, not read from the ledger
             assert first == result(ready(again, anew)(table)).to_pylist()
 

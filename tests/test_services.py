@@ -11,10 +11,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import psutil
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from curate import services, services_processes

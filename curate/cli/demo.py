@@ -111,6 +111,7 @@ def say(text: str) -> None:
 
 
 def wrapped(text: str) -> list[str]:
+    """The text in lines of a screen."""
     import textwrap
 
     return textwrap.wrap(text, width=110, break_long_words=False, break_on_hyphens=False)

@@ -1,6 +1,6 @@
 """Rules speak against the rows they are about, measure all others, and drop those they are told to."""
 
-import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,8 @@ def test_personal_data_is_not_quoted() -> None:
     assert seen == (1.0, "response: email at character 5")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("datafog") is not None, reason="datafog is installed")
-def test_without_the_library_personal_data_says_what_to_install() -> None:
+def test_without_the_library_personal_data_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datafog", None)  # as if it were not installed
     with pytest.raises(UsageError, match=r"pip install 'curate\[pii\]'"):
         look(Row(ASKED, {"response": "Ask maria@sunfield-dairy.co.uk."}), "pii")
 

@@ -1,0 +1,117 @@
+"""Drop rows whose text means what another row's does, by embeddings."""
+
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from curate.filter.repeats import Repeats, Search
+from curate.maths.jaccard import Edges
+from curate.maths.neighbours import EXACT_BELOW, PROBES, near_within, same_rows
+from curate.models.operator import ModelDatasetOperator
+
+FLOOR = 0.85
+TYPES = {"float16": np.float16, "float32": np.float32}
+
+
+class SemanticDuplicate(Repeats, ModelDatasetOperator):
+    """Drop all but one row of each cluster of texts that mean the same.
+
+    Similarity is the cosine of the texts' embeddings. Up to `exact_below` rows every pair is compared; beyond, rows are compared
+    in the nearest cells, every pair found is verified, and the recall is estimated against an exact search for some of the
+    rows. With a `hashing` model the comparison is lexical: of words and spelling, not of meaning.
+    """
+
+    reason: ClassVar[str] = "semantic_duplicate"
+
+    model: str = Field(min_length=1, description="The embedding model, by its key under `models`.")
+    threshold: float = Field(default=0.9, gt=0, le=1, description="Cosine from which on two rows are repeats.")
+    floor: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Cosine down to which pairs are found and kept, so that the threshold can be moved above it without "
+        "another search. Default: 0.85, or a lower threshold.",
+    )
+    exact_below: int = Field(default=EXACT_BELOW, ge=0, description="Rows up to which every pair is compared.")
+    probes: int = Field(default=PROBES, ge=1, le=256, description="Cells a row is compared in: more find more and take longer.")
+    storage: Literal["float16", "float32"] = Field(default="float16", description="How vectors are kept between searches.")
+    seed: int = Field(default=0, ge=0, description="Seed of the cells and of the rows that recall is estimated on.")
+
+    @model_validator(mode="after")
+    def _check_floor(self) -> Self:
+        if self.floor is not None and self.floor > self.threshold:
+            raise ValueError(f"the floor must not lie above the threshold, got {self.floor:g} and {self.threshold:g}")
+        return self
+
+    def models(self) -> set[str]:
+        """The embedding model."""
+        return {self.model}
+
+    @property
+    def cut_at(self) -> float:
+        """The threshold."""
+        return self.threshold
+
+    @property
+    def searched_to(self) -> float:
+        """The floor."""
+        return self.floor or min(FLOOR, self.threshold)
+
+    def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
+        """vector: the embedding's numbers as bytes; null where there is no text."""
+        rows = [row for row, text in enumerate(texts) if text is not None]
+        vectors: list[bytes | None] = [None] * len(texts)
+        if rows:
+            made = self.called.embed(self.model).encode([str(texts[row]) for row in rows]).astype(TYPES[self.storage])
+            for row, vector in zip(rows, made, strict=True):
+                vectors[row] = vector.tobytes()
+        return {"vector": pa.array(vectors, pa.binary())}
+
+    def search(self, features: pa.Table, known: Search | None, rows: int) -> Search:
+        """Pairs at or above the floor of vectors that differ."""
+        vectors, has = self._vectors(features)
+        scopes = features["scope"].to_numpy()
+        same = self.same(features)
+        first = np.flatnonzero((same == np.arange(len(same))) & has)
+        before = int(np.searchsorted(first, rows)) if known else 0
+        some = vectors if len(first) == len(vectors) else vectors[first]
+        options = {"exact_below": self.exact_below, "probes": self.probes, "seed": self.seed}
+        found = near_within(some, scopes[first], self.searched_to, before, **options)
+        edges = Edges(first[found.edges.left], first[found.edges.right], found.edges.likeness)
+        told = None if np.isnan(found.recall) else round(found.recall, 4)
+        likeness = getattr(self.called.embed(self.model), "likeness", "semantic")
+        about = {
+            "likeness": likeness,
+            "how": found.how,
+            "recall": told,
+            "checked": found.checked,
+            "searched": len(first) - before,
+            "among": len(first),
+        }
+        return Search(Edges.joined([edges, *([known.edges] if known else [])]), about)
+
+    def same(self, features: pa.Table) -> np.ndarray:
+        """The first row with the very same vector."""
+        vectors, has = self._vectors(features)
+        return np.where(has, same_rows(vectors, features["scope"].to_numpy()), np.arange(len(has)))
+
+    def _vectors(self, features: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors, (N, D), zeros where there is none, and which rows have one, (N,) bool."""
+        has = features["has"].to_numpy()
+        kind = TYPES[self.storage]
+        parts = [_bytes_of(chunk) for chunk in features["vector"].chunks if chunk.null_count < len(chunk)]
+        joined = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.zeros(0, np.uint8)
+        there = joined.view(kind).reshape(int(has.sum()), -1) if has.any() else np.zeros((0, 1), kind)
+        if has.all():
+            return there, has
+        vectors = np.zeros((len(has), there.shape[1]), kind)
+        vectors[has] = there
+        return vectors, has
+
+
+def _bytes_of(chunk: pa.BinaryArray) -> np.ndarray:
+    """The bytes of all values of an array, (B,) uint8, not copied."""
+    offsets = np.frombuffer(chunk.buffers()[1], np.int32)
+    return np.frombuffer(chunk.buffers()[2], np.uint8)[offsets[chunk.offset] : offsets[chunk.offset + len(chunk)]]
