@@ -96,6 +96,8 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "consistency": [
         {"raters": ["rm:quality", "judge:helpful"]},
         {"raters": ["rm:quality", "judge:helpful"], "how": "share", "min_agreement": 0.6},
+        {"raters": ["rm:quality", "judge:helpful"], "how": "kendall", "min_agreement": 0.4},
+        {"raters": ["rm:quality", "judge:helpful"], "how": "spread", "max_spread": 1.0},
     ],
     "peer_review": [{"model": "words"}, {"use": ["length"], "noise": 0.2, "learner": "mlp", "related": "apart"}],
     "label_em": [{"use": ["length"]}, {"model": "words", "annotator": "rater", "drop": False, "cross_fit": False}],
@@ -185,6 +187,8 @@ def takes(name: str, parameters: dict[str, Any], grain: Grain) -> bool:
     """Whether these parameters are for that grain."""
     if name == "judge":
         return grain != "prompts" or parameters.get("how") not in ("listwise", "reference")
+    if name == "consistency":
+        return (grain == "responses") == (parameters.get("how") in ("kendall", "spearman", "top", "spread"))
     return name != "prefer" or grain == "pairs" or parameters.get("how") == "scores"
 
 

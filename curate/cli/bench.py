@@ -4,7 +4,12 @@ from pathlib import Path
 
 import typer
 
-bench = typer.Typer(help="Measure filters on your own data.", no_args_is_help=True, rich_markup_mode=None)
+bench = typer.Typer(
+    help="Measure filters on your own data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="Example: curate bench noise pairs.jsonl",
+)
 
 
 @bench.command("noise", epilog="Example: curate bench noise pairs.jsonl --rates 0,0.2,0.4 --out bench")

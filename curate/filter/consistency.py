@@ -131,7 +131,7 @@ class Consistency(ShardOperator):
 
     def __call__(self, table: pa.Table, /) -> pa.Table:
         """The measures of every row, and a flag on the inconsistent ones."""
-        if (self.how in ON_RESPONSES) == ("chosen_scores" in table.column_names):
+        if (self.how in ON_RESPONSES) != ("response_id" in table.column_names):
             raise ValueError(f"how: {self.how} is for {'responses' if self.how in ON_RESPONSES else 'pairs'}")
         if self.how in ON_RESPONSES:
             return self._among_responses(table)

@@ -175,9 +175,6 @@ class CausalLikelihood:
                 made.append(np.concatenate(parts).astype(np.float32))
         return made
 
-    def rest(self) -> None:
-        """Nothing to end: the model stays as long as the session."""
-
 
 class FakeLikelihood:
     """Log-probabilities drawn from a hash, one a word: careful words are likelier than careless ones."""

@@ -1,6 +1,8 @@
 """A recipe's models, ready to be called: what steps are given while a run lasts."""
 
+import gc
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -105,6 +107,14 @@ def identity_of(spec: ModelSpec, kind: Kind | None = None) -> dict[str, Any]:
 def without_caller_options(spec: ModelSpec) -> ModelSpec:
     """The specification as its back end sees it."""
     return spec.model_copy(update={"options": {k: v for k, v in spec.options.items() if k not in CALLER_OPTIONS}})
+
+
+def free_memory() -> None:
+    """Give back what models that nothing refers to any more held, on a GPU too."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class NumberBackend(Protocol):
@@ -370,10 +380,16 @@ class Session:
     def rest(self) -> None:
         """A step is over: free what models hold on this machine that no other step is using. They come back when asked."""
         with self._lock:
+            local = [place for place in self._backends if self.models[place[0]].backend in LOCAL]
+            dropped = [*(self._backends.pop(place) for place in local), *self._measurers.values()]
+            self._measurers.clear()
             backends = list(self._backends.values())
         for backend in backends:
             if (rest := getattr(backend, "rest", None)) is not None:
                 rest()
+        if dropped:
+            dropped.clear()
+            free_memory()
 
     def statistics(self) -> dict[str, Statistics]:
         """How each model's calls stand, and under "" all together."""

@@ -1,5 +1,6 @@
 """Rewards of models in this process: raw, the same whatever is scored beside them, and right about what they learnt."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,17 @@ def test_a_second_session_computes_nothing_and_a_changed_model_everything(tmp_pa
     tiny.decoder(folder, heads=2, seed=1)
     with Session({"rm": told}, tmp_path / "store") as session:
         assert not np.allclose(session.reward("rm").rewards(conversations).values, first.values[:6])
+
+
+def test_a_model_gives_its_memory_back_when_its_step_is_over_and_returns_when_asked(tmp_path: Path) -> None:
+    tiny.decoder(tmp_path / "model")
+    first, second = some(2)
+    with Session({"rm": spec(tmp_path / "model")}, tmp_path / "store") as session:
+        session.reward("rm").rewards([first])
+        held = weakref.ref(session._backends["rm", "reward"].model)
+        session.rest()
+        assert held() is None
+        assert np.isfinite(session.reward("rm").rewards([first, second]).values).all()
 
 
 def test_a_reward_that_is_no_number_is_an_error_and_not_kept(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_coig_pairs_differ_by_more_than_two_marks_of_the_panels_mean(coig: Versi
 
 def test_coig_lets_the_reward_model_strike_pairs_out(coig: Version) -> None:
     kept, gone = table_of(coig, "pairs"), table_of(coig, "dropped/pairs")
-    chosen, rejected = "chosen_score_reward_overall", "rejected_score_reward_overall"
+    chosen, rejected = "chosen_score_reward_reward", "rejected_score_reward_reward"
     assert (kept[chosen] >= kept[rejected]).all()
     assert gone.height and (gone[chosen] < gone[rejected]).all()
     assert set(gone["dropped_by"]) == {"reward_filter"}
