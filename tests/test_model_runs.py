@@ -422,8 +422,8 @@ def everything(project: Project) -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["key", "userinfo"])
-def test_planted_secrets_are_nowhere(server: ModelServer, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize(("way", "transport"), [("key", "fast"), ("userinfo", "fast"), ("key", "sdk"), ("userinfo", "sdk")])
+def test_planted_secrets_are_nowhere(server: ModelServer, tmp_path: Path, way: str, transport: str) -> None:
     planted = {"PLANTED_KEY": "sk-plantedkey7f3a", "PLANTED_HEADER": "plantedheader9c1e"}
     planted |= {"PLANTED_USER": "planteduser55d0", "PLANTED_PASSWORD": "plantedword2b8d"}
     base_url = server.base_url
@@ -432,7 +432,7 @@ def test_planted_secrets_are_nowhere(server: ModelServer, tmp_path: Path, way: s
     project = Project(
         tmp_path,
         base_url,
-        options=", retries: 1, concurrency: 4, max_concurrency: 4, header.X-Team: '${PLANTED_HEADER}'",
+        options=f", retries: 1, concurrency: 4, max_concurrency: 4, transport: {transport}, header.X-Team: '${{PLANTED_HEADER}}'",
         more=", api_key: '${PLANTED_KEY}'",
         steps="max_errors: 1\n",
     )
