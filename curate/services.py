@@ -40,6 +40,8 @@ PORT_SECONDS = 3.0
 GRACE_SECONDS = 20.0
 """How long a run under way may take to write down where it stopped, before it is forced."""
 TELL_SECONDS = 5.0
+BUSY_SECONDS = 20.0
+"""How long the server may refuse because its database is busy: SQLite lets one write at a time."""
 LOOK_SECONDS = 0.25
 POLL_SECONDS = 2
 """How often the worker asks for work."""
@@ -410,8 +412,8 @@ def tidy(state: State) -> int:
     busy = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     under_way = _post(state, "/flow_runs/filter", pool | {"flow_runs": busy})
     for run in under_way:
-        said = {"type": "CRASHED", "message": "its worker ended without a word; what it had done is kept"}
-        _post(state, f"/flow_runs/{run['id']}/set_state", {"state": said, "force": True})
+        with suppress(CurateError):  # it is shown as running then; the store's own record tells the truth
+            _settle(state, run)
     due = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": datetime.now(UTC).isoformat()}}
     late = _post(state, "/flow_runs/filter", pool | {"flow_runs": due, "sort": "EXPECTED_START_TIME_DESC", "limit": 200})
     newest: set[str] = set()
@@ -424,6 +426,18 @@ def tidy(state: State) -> int:
             dropped += 1
         newest.add(run["deployment_id"])
     return dropped
+
+
+def _settle(state: State, run: Mapping[str, Any]) -> None:
+    """Tell the server that a run has crashed."""
+    said = {"state": {"type": "CRASHED", "message": "its worker ended without a word; what it had done is kept"}, "force": True}
+    try:
+        _post(state, f"/flow_runs/{run['id']}/set_state", said)
+    except CurateError:
+        # the server fails to take back a place in the schedule's limit that was given back before: it is handed one
+        limit = _call(state, f"/deployments/{run['deployment_id']}")["global_concurrency_limit"]
+        _call(state, f"/v2/concurrency_limits/{limit['id']}", {"active_slots": 1}, "PATCH")
+        _post(state, f"/flow_runs/{run['id']}/set_state", said)
 
 
 # -- starting, waiting, ending
@@ -496,13 +510,19 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def _call(state: State, path: str, body: Any = None, method: str = "GET") -> Any:
+    """What the server's API answers. While its database is busy it says so with a 503: then it is asked again for a while."""
     content = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(state.url + path, content, {"Content-Type": "application/json"}, method=method)
-    try:
-        with _direct.open(request, timeout=HANDOVER_SECONDS) as reply:
-            return json.loads(reply.read() or b"null")
-    except (OSError, ValueError) as error:
-        raise CurateError(f"the Prefect server at {state.url} does not answer as it should: {error}") from error
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            with _direct.open(request, timeout=HANDOVER_SECONDS) as reply:
+                return json.loads(reply.read() or b"null")
+        except (OSError, ValueError) as error:
+            busy = isinstance(error, urllib.error.HTTPError) and error.code == 503
+            if not busy or time.monotonic() > deadline:
+                raise CurateError(f"the Prefect server at {state.url} does not answer as it should: {error}") from error
+            time.sleep(LOOK_SECONDS)
 
 
 def _post(state: State, path: str, body: Any) -> Any:
