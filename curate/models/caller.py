@@ -510,7 +510,7 @@ class Caller:
         self.stopping = False
         self.unpaid = 0
         """Requests that were not sent because the budget was reached."""
-        self.loop = new_loop()
+        self.loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
         self._collected: tuple[int, int, int] | None = None
         """The garbage collector's thresholds before this caller changed them."""
@@ -823,13 +823,6 @@ class Caller:
         if self.unpaid:
             troubles.append(f"{self.budget.reached}; {self.unpaid:,} requests are left for the next run")
         return troubles
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """An event loop: uvloop's, whose turns cost less than asyncio's own."""
-    import uvloop
-
-    return uvloop.new_event_loop()
 
 
 def characters(payload: Any) -> int:
