@@ -13,26 +13,16 @@ from pydantic import Field, field_validator, model_validator
 
 from curate import tables
 from curate.errors import StepError
+from curate.filter.texts import DEFAULT_TEXT, ROW_ID, SIDES, TURNS, Text, grain_of
 from curate.operator import DatasetOperator, RunsOn
 from curate.tables import Grain
 
-Text = Literal["prompt", "response", "chosen", "rejected", "pair"]
 Normal = Literal["none", "whitespace", "text"]
 
 DIGEST_BYTES = 16  # XXH3, 128 bits: no collision to be expected below 10^18 rows, a third of the time of sha256
 DIGEST = pa.binary(DIGEST_BYTES)
 SEPARATOR = "\0"  # no stored text holds one, so joined texts cannot run into each other
 
-DEFAULT_TEXT: dict[Grain, Text] = {"prompts": "prompt", "responses": "response", "pairs": "pair"}
-ROW_ID: dict[Grain, str] = {"prompts": "prompt_id", "responses": "response_id", "pairs": "pair_id"}
-SIDES: dict[Text, tuple[str, ...]] = {
-    "prompt": (),
-    "response": ("response",),
-    "chosen": ("chosen",),
-    "rejected": ("rejected",),
-    "pair": ("chosen", "rejected"),
-}
-TURNS = {"response": "turns", "chosen": "chosen_turns", "rejected": "rejected_turns"}
 SETTING_OUT = "`→⇒"  # symbols to Unicode, punctuation in what models write
 PUNCTUATED = 0x10000  # the basic plane: marks beyond it are rare, and a set with them is searched 20 times slower
 MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
@@ -109,7 +99,7 @@ class ExactDuplicate(DatasetOperator):
 
     def features(self, table: pa.Table, /) -> pa.Table:
         """digest: 128 bits that rows with the same text share, null where there is none; rank: the highest stays; id."""
-        grain = _grain_of(table)
+        grain = grain_of(table)
         text = self._text(grain)
         digests = _digests(self._keys(table, text))
         rank = pa.array(self._rank(table, grain, text), pa.float32())
@@ -145,7 +135,7 @@ class ExactDuplicate(DatasetOperator):
         """Per row, what rows must have in common to be copies; None for a row without the text."""
         missing = [name for name in SIDES[text] if name not in table.column_names]
         if missing:
-            raise StepError(f"column: {text} needs `{missing[0]}`, which {_grain_of(table)} do not have")
+            raise StepError(f"column: {text} needs `{missing[0]}`, which {grain_of(table)} do not have")
         normal = _normal_form(self.normalise)
         sides = [_side_keys(table, side, normal) for side in SIDES[text]]
         if text == "prompt" and normal is not None:
@@ -168,13 +158,6 @@ class ExactDuplicate(DatasetOperator):
 
 def _score_columns(grain: Grain) -> tuple[str, ...]:
     return ("chosen_scores", "rejected_scores") if grain == "pairs" else ("scores",)
-
-
-def _grain_of(table: pa.Table) -> Grain:
-    for grain in ("pairs", "responses"):
-        if ROW_ID[grain] in table.column_names:
-            return grain
-    return "prompts"
 
 
 def _joined(parts: list[list[str | None]]) -> Iterable[str | None]:

@@ -1,10 +1,10 @@
 """Drop rows whose text is nearly that of another row, by the words they share."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from curate.filter.repeats import Repeats, Search
 from curate.maths.jaccard import Edges, Join, same_sets
@@ -12,7 +12,6 @@ from curate.maths.shingles import Sets, shingle_sets, starts_of
 from curate.operator import RunsOn
 
 SIZES = {"word": 3, "character": 5}
-FLOOR = 0.6
 
 
 class NearDuplicate(Repeats):
@@ -24,6 +23,7 @@ class NearDuplicate(Repeats):
     """
 
     reason: ClassVar[str] = "near_duplicate"
+    usual_floor: ClassVar[float] = 0.6
 
     threshold: float = Field(default=0.7, gt=0, le=1, description="Similarity from which on two rows are repeats.")
     floor: float | None = Field(
@@ -36,26 +36,10 @@ class NearDuplicate(Repeats):
     shingle: Literal["word", "character"] = Field(default="word", description="What texts are cut into.")
     size: int | None = Field(default=None, ge=1, le=64, description="Words or characters of a shingle. Default: 3, or 5.")
 
-    @model_validator(mode="after")
-    def _check_floor(self) -> Self:
-        if self.floor is not None and self.floor > self.threshold:
-            raise ValueError(f"the floor must not lie above the threshold, got {self.floor:g} and {self.threshold:g}")
-        return self
-
     @property
     def runs_on(self) -> RunsOn:
         """Columns of numbers."""
         return "thread"
-
-    @property
-    def cut_at(self) -> float:
-        """The threshold."""
-        return self.threshold
-
-    @property
-    def searched_to(self) -> float:
-        """The floor."""
-        return self.floor or min(FLOOR, self.threshold)
 
     def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
         """shingles: hashes of the text's runs, ascending."""

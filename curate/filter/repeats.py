@@ -67,7 +67,11 @@ class Repeats(DatasetOperator):
 
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses", "pairs")
     reason: ClassVar[str]
+    usual_floor: ClassVar[float]
+    """The floor if none is given."""
 
+    threshold: float
+    floor: float | None
     column: Text | None = Field(
         default=None, description="Text compared; pair: chosen and rejected together. Default by grain: prompt, response, pair."
     )
@@ -93,15 +97,16 @@ class Repeats(DatasetOperator):
             raise ValueError("`by` names the rater for `keep: best`; give both or neither")
         return self
 
-    @property
-    @abstractmethod
-    def cut_at(self) -> float:
-        """The threshold: pairs at or above it are alike."""
+    @model_validator(mode="after")
+    def _check_floor(self) -> Self:
+        if self.floor is not None and self.floor > self.threshold:
+            raise ValueError(f"the floor must not lie above the threshold, got {self.floor:g} and {self.threshold:g}")
+        return self
 
     @property
-    @abstractmethod
     def searched_to(self) -> float:
-        """The floor: pairs at or above it are found and kept."""
+        """Pairs at or above it are found and kept, so that the threshold can be moved."""
+        return self.floor or min(self.usual_floor, self.threshold)
 
     @abstractmethod
     def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
@@ -192,12 +197,12 @@ class Repeats(DatasetOperator):
     def _clusters(self, features: pa.Table, search: Search, order: np.ndarray) -> tuple[Search, clusters.Clusters]:
         """Clusters at the threshold; pairs left out of the search are looked for until no two kept rows are alike."""
         place = clusters.in_order(-order.astype(np.float64))
-        edges = search.edges.above(self.cut_at)
+        edges = search.edges.above(self.threshold)
         if self.linkage == "single":
             return search, clusters.single(Edges.joined([edges, self.settle(features, search, np.ones(len(order), bool))]), place)
         while True:
             found = clusters.complete(edges, place)
-            more = self.settle(features, search, found.kept == np.arange(len(order))).above(self.cut_at)
+            more = self.settle(features, search, found.kept == np.arange(len(order))).above(self.threshold)
             if not len(more.left):
                 return Search(edges, search.about), found
             edges = Edges.joined([edges, more])

@@ -1,17 +1,16 @@
 """Drop rows whose text means what another row's does, by embeddings."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from curate.filter.repeats import Repeats, Search
 from curate.maths.jaccard import Edges
 from curate.maths.neighbours import EXACT_BELOW, PROBES, near_within, same_rows
 from curate.models.operator import ModelDatasetOperator
 
-FLOOR = 0.85
 TYPES = {"float16": np.float16, "float32": np.float32}
 
 
@@ -24,6 +23,7 @@ class SemanticDuplicate(Repeats, ModelDatasetOperator):
     """
 
     reason: ClassVar[str] = "semantic_duplicate"
+    usual_floor: ClassVar[float] = 0.85
 
     model: str = Field(min_length=1, description="The embedding model, by its key under `models`.")
     threshold: float = Field(default=0.9, gt=0, le=1, description="Cosine from which on two rows are repeats.")
@@ -39,25 +39,9 @@ class SemanticDuplicate(Repeats, ModelDatasetOperator):
     storage: Literal["float16", "float32"] = Field(default="float16", description="How vectors are kept between searches.")
     seed: int = Field(default=0, ge=0, description="Seed of the cells and of the rows that recall is estimated on.")
 
-    @model_validator(mode="after")
-    def _check_floor(self) -> Self:
-        if self.floor is not None and self.floor > self.threshold:
-            raise ValueError(f"the floor must not lie above the threshold, got {self.floor:g} and {self.threshold:g}")
-        return self
-
     def models(self) -> set[str]:
         """The embedding model."""
         return {self.model}
-
-    @property
-    def cut_at(self) -> float:
-        """The threshold."""
-        return self.threshold
-
-    @property
-    def searched_to(self) -> float:
-        """The floor."""
-        return self.floor or min(FLOOR, self.threshold)
 
     def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
         """vector: the embedding's numbers as bytes; null where there is no text."""
