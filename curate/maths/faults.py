@@ -149,9 +149,9 @@ _OTHER_TONGUE = re.compile(
 
 @lru_cache(maxsize=1024)
 def _language(text: str) -> str | None:
-    letters = sum(unicodedata.category(c)[0] in "LM" for c in text)
-    wide = sum(unicodedata.category(c) == "Lo" for c in text)  # scripts without case say more in a letter
-    return detectors.language(text)[0] if letters + 2 * wide >= LANGUAGE_LETTERS else None
+    # scripts without case say more in a letter
+    wide = 0 if text.isascii() else sum(unicodedata.category(c) == "Lo" for c in text)
+    return detectors.language(text)[0] if detectors.letters(text) + 2 * wide >= LANGUAGE_LETTERS else None
 
 
 def names_a_language(text: str) -> bool:
