@@ -16,3 +16,9 @@ def real_data() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(f"real data missing: {reason}")
     pytest.skip(f"real data missing: {reason}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files without slow tests first; a file stays together, since its fixtures are costly."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path in slow)
