@@ -1,31 +1,26 @@
 """The lint command: look through a preference file for faults, without a recipe."""
 
-import glob
 import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curate.cli.common import JsonOption, console, print_json
+from curate.cli.common import JsonOption, StoreOption, console, print_json
+from curate.cli.rows import Rows, rows_at
 from curate.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from curate.filter.findings import Findings, Looking
-    from curate.source.rejects import Rejects
-    from curate.source.spec import Source
     from curate.tables import Grain
 
-BATCH = 1024  # rows looked at together
-TEXT = 8_000_000  # characters of a batch, about: long rows make smaller batches
 SAID_EVERY = 10.0  # seconds between lines of progress where nobody watches a terminal
 SEVERITIES = ("error", "warning", "info")
 COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
@@ -41,7 +36,8 @@ def add_to(app: typer.Typer) -> None:
 
 def lint(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="Pairs, answers or prompts: a file, a folder or a pattern.")
+        Path | None,
+        typer.Argument(metavar="FILE", help="Pairs, answers or prompts: a file, a folder or a pattern; or a version, NAME@v3."),
     ] = None,
     only: Annotated[str | None, typer.Option(metavar="A,B", help="Only these rules, comma-separated.")] = None,
     without: Annotated[str | None, typer.Option("--except", metavar="A,B", help="Leave these rules out.")] = None,
@@ -54,11 +50,12 @@ def lint(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a rule of severity error finds anything.")] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules and how precise they are, and look at nothing.")] = False,
     workers: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes at once; else one a core.")] = None,
+    store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look for faults in any preference file, without a recipe.
+    """Look for faults in a preference file or a version.
 
-    Its columns are recognised as by `curate init --data`. Refusals, leaks, repeats, broken turns, length bias and more.
+    A file's columns are recognised as by `curate init --data`. Refusals, leaks, repeats, broken turns, length bias and more.
     """
     from curate.filter.findings import Looking
 
@@ -69,13 +66,11 @@ def lint(
         raise UsageError("name a file to look through, such as `curate lint pairs.jsonl`; --rules lists the rules")
     if (tokenizer is None) != (max_length is None):
         raise UsageError("--tokenizer and --max-length belong together: give both or neither")
-    if not glob.has_magic(str(file)) and not file.expanduser().exists():
-        raise UsageError(f"{file} does not exist; name a file of pairs, answers or prompts")
-    source, grain = _recognised(file)
-    names, unseen = _rules(grain, _listed(only), _listed(without), tokenizer)
+    there = rows_at(file, store)
+    names, unseen = _rules(there.grain, _listed(only), _listed(without), tokenizer)
     looking = Looking(tuple(names), examples, tokenizer, max_length)
-    found, unreadable = look_through(source, looking, grain, limit, workers or _cores())
-    report = _report(file, grain, found, unreadable, names, unseen)
+    found, unreadable = look_through(there, looking, limit, workers or _cores())
+    report = _report(file, there.grain, found, unreadable, names, unseen)
     if as_json:
         print_json(report)
     else:
@@ -119,91 +114,19 @@ def _rules(grain: "Grain", only: list[str], without: list[str], tokenizer: Path 
     return names, unseen
 
 
-# -- reading
-
-
-def _recognised(file: Path) -> tuple["Source", "Grain"]:
-    from curate.recipe.starter import layout_of
-    from curate.source.files import files_of
-    from curate.source.spec import Place, Source, grain_of
-
-    path = str(file.expanduser().absolute())
-    first = files_of(Place(path=path), Path.cwd())[0]
-    layout = layout_of(first, Path.cwd())
-    # bad rows are findings here: none is too many
-    source = Source.model_validate({**layout.source, "path": path, "max_rejects": 1e18})
-    return source, grain_of(source)
-
-
-def read(source: "Source", grain: "Grain", rejects: "Rejects", scratch: Path, limit: int | None) -> Iterator["pa.Table"]:
-    """Tables of a source's rows with file and line in `source` and `row`; at most `limit` rows in all, about."""
-    from curate.source.files import files_of
-    from curate.source.formats import format_of, no_format, read_file
-    from curate.source.reader import table_of
-
-    def batches(place: Any) -> Iterator[tuple[str, Any]]:
-        for file in files_of(place, Path.cwd()):
-            kind = place.format or format_of(file.name)
-            if kind is None:
-                raise UsageError(no_format(str(place.path), file.name))
-            for batch in read_file(file, kind, None, [], rejects):
-                yield file.name, batch
-
-    waiting: list[dict[str, Any]] = []
-    size = 0
-    for row in _rows(source, batches, rejects, scratch, limit):
-        waiting.append(row)
-        size += sum(len(row.get(side) or "") for side in ("chosen", "rejected", "response"))
-        if len(waiting) == BATCH or size > TEXT:
-            yield table_of(waiting, grain)
-            waiting, size = [], 0
-    if waiting:
-        yield table_of(waiting, grain)
-
-
-def _rows(
-    source: "Source", batches: Callable[[Any], Iterator[tuple[str, Any]]], rejects: "Rejects", scratch: Path, limit: int | None
-) -> Iterator[dict[str, Any]]:
-    """The rows that the source's lines make, joined to what they are joined with."""
-    from curate.source.dialects import DIALECTS
-    from curate.source.join import Joined
-    from curate.source.rejects import BadRow
-
-    mapper = DIALECTS[source.dialect].mapper(source)
-    seen = 0
-    with ExitStack() as stack:
-        joins = [
-            stack.enter_context(closing(Joined(one, batches(one), scratch / f"join{place}.sqlite", rejects)))
-            for place, one in enumerate(source.join)
-        ]
-        for file, batch in batches(source):
-            for line, fields in batch:
-                if limit is not None and seen >= limit:
-                    return
-                seen += 1
-                try:
-                    for joined in joins:
-                        fields, _ = joined.attach(fields)
-                    made = mapper(fields)
-                except BadRow as fault:
-                    rejects.bad(file, line, fault, str(fields))
-                    continue
-                yield from (row | {"source": file, "row": line} for row in made)
-
-
 # -- looking
 
 
 def look_through(
-    source: "Source", looking: "Looking", grain: "Grain", limit: int | None, workers: int
+    rows: Rows, looking: "Looking", limit: int | None, workers: int
 ) -> tuple["Findings", dict[str, tuple[int, str]]]:
-    """What is found in a source's rows, and by reason the rows that could not be read: how many, and where first."""
+    """What is found in rows, and by reason the rows that could not be read: how many, and where first."""
     from curate.filter.findings import Findings
     from curate.source.rejects import Rejects
 
     total = Findings()
     with tempfile.TemporaryDirectory(prefix="curate-lint-") as folder, Rejects(Path(folder) / "rejects.jsonl") as rejects:
-        tables = read(source, grain, rejects, Path(folder), limit)
+        tables = rows.read(rejects, Path(folder), limit)
         with _Progress() as progress:
             for part in _mapped(tables, looking, workers):
                 total.add(part, looking.examples)

@@ -15,8 +15,11 @@ from curate.tables import MESSAGE, SCHEMAS, Grain, conform
 MADE_ANEW = ("row", "flags")  # a row read again gets a new ordinal and a new chance
 
 
-def read_version(folder: Path, source: Source, grain: Grain, rows: int) -> Iterator[pa.Table]:
-    """Tables of at most `rows` rows, in the version's own order; flags are not carried over."""
+def read_version(folder: Path, source: Source, grain: Grain, rows: int, numbered: bool = False) -> Iterator[pa.Table]:
+    """Tables of at most `rows` rows, in the version's own order; flags are not carried over.
+
+    numbered: keep the numbers that the rows have in the version.
+    """
     stored: Grain = "responses" if source.table == "responses" else "pairs"
     for file in _files(folder, source, stored):
         with pa.memory_map(str(file)) as mapped:
@@ -24,7 +27,9 @@ def read_version(folder: Path, source: Source, grain: Grain, rows: int) -> Itera
             for place in range(reader.num_record_batches):
                 batch = reader.get_batch(place)
                 for start in range(0, batch.num_rows, rows):
-                    yield conform(_columns(pa.Table.from_batches([batch.slice(start, rows)]), stored), stored)
+                    table = pa.Table.from_batches([batch.slice(start, rows)])
+                    found = conform(_columns(table, stored), stored)
+                    yield found.set_column(found.schema.get_field_index("row"), "row", table["row"]) if numbered else found
 
 
 def _files(folder: Path, source: Source, stored: Grain) -> list[Path]:

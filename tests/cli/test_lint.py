@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curate.cli.lint import BATCH
+from curate.cli.rows import BATCH
 from curate.filter.lint import RULES
 from tests.cli.conftest import EVIL, Curate
 
@@ -148,3 +148,32 @@ def test_the_rules_are_listed_with_how_precise_they_are(curate: Curate) -> None:
     assert all(f"{name} ({rule.severity}): {rule.about}" in told.out for name, rule in RULES.items())
     assert [entry["rule"] for entry in json.loads(curate("lint", "--rules", "--json").out)] == list(RULES)
     assert "precision 0.87, recall 0.93 on 32 labelled rows" in told.out
+
+
+def test_the_kept_rows_of_a_version_by_their_numbers(curate: Curate, tmp_path: Path) -> None:
+    bad = GOOD | {"prompt": "What is the capital of Chad?", "chosen": "N'Djamena.<|im_end|>"}
+    data = write(tmp_path / "p.jsonl", GOOD, bad)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"name: set\nsource: {{path: {data}, dialect: trl}}\nsteps: []\n", encoding="utf-8")
+    root = tmp_path / "store"
+    assert curate("run", recipe, "--store", root).code == 0
+
+    told = curate("lint", "set@v1", "--store", root, "--json")
+
+    example = found(told.out)["template"]["examples"][0]
+    assert json.loads(told.out)["rows"] == 2
+    number = example["row"].removeprefix("set@v1:")
+    story = curate("why", "set@v1", number, "--store", root)
+    assert story.code == 0 and "Chad" in story.out
+
+
+def test_a_version_that_is_not_there_names_those_that_are(curate: Curate, store: Path) -> None:
+    told = curate("lint", "colours@v9", "--store", store)
+
+    assert told.code == 2 and "v1" in told.err + told.out
+
+
+def test_what_is_neither_file_nor_version(curate: Curate, tmp_path: Path) -> None:
+    told = curate("lint", tmp_path / "nothing.jsonl")
+
+    assert told.code == 2 and "does not exist" in told.err
