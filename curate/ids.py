@@ -2,16 +2,44 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import Any
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 ID_DIGITS = 32  # 128 bits of sha256: no collision to be expected below 10^18 rows, half the bytes of the full digest
+
+
+def json_writer(*, sort_keys: bool) -> Callable[[Any], str]:
+    """What writes JSON without spaces and without NaN.
+
+    JSONEncoder makes its inner part anew for every value, which for small values is half of what they cost; this keeps it.
+    """
+    encoder = json.JSONEncoder(sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    make: Callable[..., Callable[[Any, int], Iterable[str]]] | None = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    pieces = make(None, encoder.default, encode_basestring, None, ":", ",", sort_keys, False, False)
+    return lambda value: "".join(pieces(value, 0))
+
+
+_sorted_json = json_writer(sort_keys=True)
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no spaces and no NaN, so that equal values give equal text."""
-    return _ENCODER.encode(value)
+    return _sorted_json(value)
+
+
+def messages_json(messages: Iterable[Mapping[str, Any]]) -> str:
+    """`canonical_json` of messages without their null fields; most are a role and a text, whose JSON is put together here."""
+    parts = []
+    for message in messages:
+        content, role = message.get("content"), message.get("role")
+        if len(message) == 2 and type(content) is str and type(role) is str:
+            parts.append(f'{{"content":{encode_basestring(content)},"role":{encode_basestring(role)}}}')
+        else:
+            parts.append(canonical_json({name: value for name, value in message.items() if value is not None}))
+    return f"[{','.join(parts)}]"
 
 
 def digest(value: Any) -> str:
@@ -26,7 +54,7 @@ def short_id(text: str) -> str:
 
 def prompt_id(messages: Sequence[Mapping[str, Any]]) -> str:
     """Id of a prompt: its messages without their null fields. Equal prompts share one id."""
-    return short_id(canonical_json([{k: v for k, v in message.items() if v is not None} for message in messages]))
+    return short_id(messages_json(messages))
 
 
 def response_id(prompt: str, response: str | None, *about: Any) -> str:

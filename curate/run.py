@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import pyarrow as pa
 
 from curate import tables
+from curate.engine.earlier import check_versions, versions_of
 from curate.engine.local import LocalEngine
 from curate.engine.search import decided, searched_how
 from curate.engine.shard import (
@@ -37,6 +38,7 @@ from curate.engine.shard import (
 from curate.errors import Busy, DataError, GateClosed, NoAnswers, StepError
 from curate.export.recipes import write_exports
 from curate.ids import digest
+from curate.models.interpreter import system_memory
 from curate.models.operator import CallsModels
 from curate.models.session import Session, identity_of
 from curate.notify import event_of, notify
@@ -177,7 +179,8 @@ class Run:
             preview = self.limit is not None
             with claim(self.store.root, self.recipe.name, self.busy, self._waits, run=self.id, preview=preview):
                 self._record.go_on()
-                done = self._made()
+                with system_memory():
+                    done = self._made()
         except Exception as error:
             self._failed(error)
             raise
@@ -231,6 +234,7 @@ class Run:
     # -- steps
 
     def _steps(self) -> list[Stage]:
+        check_versions(self.store, (step.operator for step in self.recipe.steps))
         self._record.at("source")
         stages = [self.around("source", self._source)]
         for position, step in enumerate(self.recipe.steps):
@@ -262,7 +266,8 @@ class Run:
     def _asked(self, operator: Operator, parents: Sequence[str]) -> dict[str, Any]:
         """What a step is asked: whatever can change its rows, nothing else."""
         files = [arrow.sha256_of(Path(name)) for name in sorted(operator.files())]
-        return self._identity(operator) | {"files": files, "parents": list(parents)}
+        read = [version.manifest["content"] for version in versions_of(self.store, operator)]
+        return self._identity(operator) | {"files": files, "parents": list(parents)} | ({"versions": read} if read else {})
 
     def _identity(self, operator: Operator) -> dict[str, Any]:
         models = {key: identity_of(self.recipe.models[key]) for key in sorted(operator.models())}
@@ -377,7 +382,7 @@ class Run:
         operator = self._ready(operator)
         measured = self._measure(operator, before)
         with named(operator):
-            state, extra = decided(self.store, operator, self._identity(operator), measured)
+            state, extra = decided(self.store, operator, before.grain, self._identity(operator), measured)
         if extra:
             self.watch.said(searched_how(operator.name, extra["search"]))
         states = self._states(operator, state, [rows for _, rows in measured])

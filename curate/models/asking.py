@@ -3,13 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import tables
+
+if TYPE_CHECKING:
+    from curate.models.likelihood import Tokens
+    from curate.models.numbers import Vectors
 
 ErrorKind = Literal["rate_limit", "timeout", "connection", "server", "bad_reply", "refused", "budget", "request", "engine"]
 """Why there is no usable answer.
@@ -155,12 +159,15 @@ class Embed(Protocol):
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors, (N, D) float32, unit length."""
 
+    def vectors(self, texts: Sequence[str]) -> "Vectors":
+        """The same, and how many tokens of each text were not read."""
+
 
 class Likelihood(Protocol):
     """A model that says how probable it thinks an answer is."""
 
-    def logprobs(self, requests: Sequence[LikelihoodRequest]) -> "Sequence[np.ndarray | str]":
-        """Natural logarithms for each token of each answer, (tokens,) float32; or why there are none ("kind: detail")."""
+    def logprobs(self, requests: Sequence[LikelihoodRequest]) -> "Sequence[Tokens | str]":
+        """What is thought of each token of each answer; or why there is nothing ("kind: detail")."""
 
 
 class Models(Protocol):
@@ -177,6 +184,9 @@ class Models(Protocol):
 
     def likelihood(self, key: str) -> Likelihood:
         """A model that measures answers."""
+
+    def trainer(self, key: str) -> Any:
+        """What trains copies of a reward model: `fine_tuning.RewardTrainer`."""
 
     def identity(self, key: str) -> Mapping[str, Any]:
         """What tells the model from others: name, revision, kind; neither address nor key."""

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from curate.models.asking import FINAL_ERRORS, Backend, Reply
-from curate.models.caller import Caller, Job, Lane
+from curate.models.jobs import Job
+from curate.models.lane import Host, Lane
 from curate.models.limits import Rules
 from curate.models.spec import Price
 
@@ -27,7 +28,7 @@ class BatchLane(Lane):
 
     def __init__(
         self,
-        caller: Caller,
+        caller: Host,
         key: str,
         backend: Backend,
         identity: Mapping[str, Any],

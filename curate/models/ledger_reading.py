@@ -90,11 +90,13 @@ class Places:
         rows = np.repeat(np.arange(len(keys)), many)
         behind = np.arange(len(rows)) - np.repeat(np.cumsum(many) - many, many)  # 0, 1, ... among those of one key
         places = self._places[low[rows] + behind]
-        found = [(*place, row) for place, row in zip(places.tolist(), rows.tolist(), strict=True)]
-        if self._recent:
-            for row, key_prefix in enumerate(wanted.tolist()):
-                if key_prefix in self._recent:
-                    found += [(*place, row) for place in self._recent[key_prefix]]
+        order = np.lexsort((places[:, 1], places[:, 0]))
+        found = list(zip(*places[order].T.tolist(), rows[order].tolist(), strict=True))
+        if not self._recent:
+            return found
+        for row, key_prefix in enumerate(wanted.tolist()):
+            if key_prefix in self._recent:
+                found += [(*place, row) for place in self._recent[key_prefix]]
         return sorted(found)
 
 

@@ -2,16 +2,15 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
-from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
 import pydantic_core
 import zstandard
 
-from curate.ids import canonical_json
+from curate.ids import canonical_json, messages_json
 from curate.models.asking import Reply, Request, Sampling
 from curate.models.replies import reply_of
 
@@ -57,7 +56,7 @@ def _canonical(identity: Mapping[str, Any], request: Request) -> str:
     Model and sampling are the same for all requests of a step, so what was written for the latest is kept.
     """
     kept = _kept(identity, request.sampling)
-    parts = ['{"messages":', _messages(request.messages), ',"model":', kept.model_json]
+    parts = ['{"messages":', messages_json(request.messages), ',"model":', kept.model_json]
     if request.response_format is not None:
         parts += [',"response_format":', canonical_json(dict(request.response_format))]
     parts += [',"sample":', _number(request.sample), ',"sampling":', kept.sampling_json]
@@ -93,18 +92,6 @@ def _kept(identity: Mapping[str, Any], sampling: Sampling) -> Kept:
 
 def _number(value: Any) -> str:
     return str(value) if type(value) is int else canonical_json(value)
-
-
-def _messages(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Canonical JSON of messages without their null fields; most are a role and a text."""
-    parts = []
-    for message in messages:
-        content, role = message.get("content"), message.get("role")
-        if len(message) == 2 and type(content) is str and type(role) is str:
-            parts.append(f'{{"content":{encode_basestring(content)},"role":{encode_basestring(role)}}}')
-        else:
-            parts.append(canonical_json(_given(message)))
-    return f"[{','.join(parts)}]"
 
 
 def asked(request: Request) -> dict[str, Any]:

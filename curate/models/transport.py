@@ -20,6 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from curate import __version__
 from curate.errors import UsageError
+from curate.ids import json_writer
 from curate.models.asking import ErrorKind
 from curate.models.wire import Call, Outcome, Pool, Proxy, WireError
 
@@ -262,14 +263,14 @@ def proxy_of(url: str | None) -> Proxy | None:
     return Proxy(parts.hostname, parts.port or (443 if tls else 80), tls, login)
 
 
-ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_json = json_writer(sort_keys=False)
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
     """A body byte for byte as the SDK writes it."""
     try:
-        return ENCODER.encode(body).encode()
-    except (ValueError, TypeError) as error:
+        return _json(body).encode()
+    except (ValueError, TypeError, RecursionError) as error:
         raise TransportError("request", f"the request cannot be written as JSON: {type(error).__name__}: {error}") from None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic_core
 
 from curate.errors import DataError
 from curate.source.fields import kind_of, roots
@@ -108,13 +109,12 @@ def shown(line: bytes) -> str:
 
 def read_jsonl(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
     """One JSON object a line; blank lines are passed over."""
-    decode = json.JSONDecoder().decode
     for number, line in enumerate(lines(path), 1):
         if not line or line.isspace():
             continue
         rejects.saw()
         try:
-            value = decode(line.decode())
+            value = parsed(line)
         except UnicodeDecodeError as error:
             rejects.add(path.name, number, None, "not UTF-8", shown(line), f"byte {error.start + 1} of the line")
         except json.JSONDecodeError as error:
@@ -126,6 +126,14 @@ def read_jsonl(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, An
                 yield number, value
             else:
                 rejects.add(path.name, number, None, "not an object", shown(line), f"got {kind_of(value)}")
+
+
+def parsed(line: bytes) -> Any:
+    """The value of a line of JSON; errors are the standard library's."""
+    try:
+        return pydantic_core.from_json(line, cache_strings="keys")  # a quarter of the time
+    except ValueError:  # it is also stricter: half characters and deep nesting are JSON to the other
+        return json.loads(line.decode())
 
 
 def read_json(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:

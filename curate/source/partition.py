@@ -1,12 +1,14 @@
 """Sort rows by prompt into shards of bounded size, on disk and in bounded memory.
 
-Rows are spilled into buckets by the leading bits of `prompt_id`, then each bucket is sorted by prompt and source
-position and cut into shards. Order and cuts depend on the rows alone, not on their order or the number of buckets.
+Rows that are more than a shard are spilled into buckets by the leading bits of `prompt_id`, then each bucket is sorted by
+prompt and source position and cut into shards. Order and cuts depend on the rows alone, not on their order or the number
+of buckets.
 """
 
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,10 +43,35 @@ def partition(batches: Iterable[pa.Table], scratch: Path, shard_bytes: int, bits
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=scratch, prefix="partition-"))
     try:
-        spilled = spill(batches, folder, 0, bits, shard_bytes)
+        rest = iter(batches)
+        begun, size = _begun(rest, shard_bytes)
+        if size <= shard_bytes:
+            yield from cut(_sorted_whole(begun), shard_bytes)
+            return
+        spilled = spill(chain(begun, rest), folder, 0, bits, shard_bytes)
+        del begun
         yield from cut(_sorted_tables(spilled, bits, shard_bytes), shard_bytes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _begun(tables: Iterator[pa.Table], most: int) -> tuple[list[pa.Table], int]:
+    """The first tables, until they have more than `most` bytes or there are no more, and their size."""
+    begun: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        if table.num_rows:
+            begun.append(table)
+            size += int(row_bytes(table).sum())
+        if size > most:
+            break
+    return begun, size
+
+
+def _sorted_whole(tables: list[pa.Table]) -> Iterator[pa.Table]:
+    """Rows that fit into memory together, sorted: nothing is spilled for them."""
+    if tables:
+        yield sort(_joined(tables))[0]
 
 
 class Bucket:

@@ -21,10 +21,11 @@ from curate.source.formats import Numbered, format_of, no_format, read_batches, 
 from curate.source.join import Joined
 from curate.source.rejects import BadRow, Rejects
 from curate.source.spec import PROMPT_NAMES, Mapper, OneOrMore, Place, Source, grain_of, listed
-from curate.tables import SCHEMAS, Grain, bare, conform
+from curate.tables import MESSAGE, SCHEMAS, Grain, bare, conform
 
 ROWS = 8192  # rows of a table at most
 CHARACTERS = 16_000_000  # characters of answers in a table, about; bounds memory where rows are long
+MESSAGES = pa.list_(MESSAGE)
 ONLY_PROMPTS = ("scores", "evidence", "flags")  # they speak of answers, which `as: prompts` leaves behind
 
 
@@ -179,8 +180,22 @@ def table_of(rows: list[dict[str, Any]], grain: Grain) -> pa.Table:
     """A table of the rows; only columns that some row has are built, the rest are null."""
     present = set().union(*rows)
     types = SCHEMAS[grain]
-    columns = {name: pa.array([row.get(name) for row in rows], types.field(name).type) for name in types.names if name in present}
+    columns = {
+        name: column_of([row.get(name) for row in rows], types.field(name).type) for name in types.names if name in present
+    }
     return conform(pa.table(columns), grain)
+
+
+def column_of(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """The values as an array. Lists of messages are put together field by field, at a fifth of what they cost as objects."""
+    if kind != MESSAGES:
+        return pa.array(values, kind)
+    messages = [message for listed in values if listed is not None for message in listed]
+    fields = [pa.array([message.get(field.name) for message in messages], field.type) for field in MESSAGE]
+    ends = np.cumsum([0, *(0 if listed is None else len(listed) for listed in values)])
+    absent = pa.array([listed is None for listed in values]) if None in values else None
+    entries = pa.StructArray.from_arrays(fields, fields=list(MESSAGE))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries, MESSAGES, mask=absent)
 
 
 def _prompts_of(table: pa.Table) -> pa.Table:

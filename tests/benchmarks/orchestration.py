@@ -1,7 +1,7 @@
 """What orchestrating model calls costs: curate, the openai SDK alone, curator and distilabel, on one local server.
 
     python -m tests.benchmarks.orchestration [--requests 10000] [--at-once 64 256] [--rounds 3]
-                                             [--replay 20000 100000] [--peers] [--pin]
+                                             [--replay 10000 20000 100000] [--peers] [--pin]
 
 The server runs in a process of its own and answers about 1 KB after 50 ms. Each client runs in a fresh process and an
 environment of its own under build/bench-venvs, made with pip where it is missing (`--peers` for curator and distilabel;
@@ -354,7 +354,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--at-once", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--replay", type=int, nargs="*", default=[20_000, 100_000], help="rows served from the ledger")
+    parser.add_argument("--replay", type=int, nargs="*", default=[10_000, 20_000, 100_000], help="rows served from the ledger")
     parser.add_argument("--pin", action="store_true", help="the server on a core of its own, the clients on the others")
     parser.add_argument("--peers", action="store_true", help="curator and distilabel as well: gigabytes to install")
     for hidden in ("--client", "--url", "--folder"):

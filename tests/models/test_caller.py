@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from curate.models.asking import Attempt, ErrorKind, Reply, Request, Sampling
-from curate.models.caller import Caller, Lane, Stopped, characters
+from curate.models.caller import Caller
+from curate.models.jobs import Stopped, characters
+from curate.models.lane import Lane
 from curate.models.ledger import Ledger
 from curate.models.limits import Rules
 from curate.models.spec import Price

@@ -8,13 +8,35 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curate.errors import DataError
+from curate.source.formats import parsed
 
 ROWS = [{"prompt": "Is it 7?", "n": 1}, {"prompt": 'Ünïcode 🎈,\n"quoted"', "n": 2}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 TABLE = pa.Table.from_pylist(ROWS)
 SOURCE = {"rows": "prompts", "columns": {"prompt": "prompt"}, "meta": ["n"]}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_a_line_is_read_as_the_standard_library_reads_it(value):
+    for line in (json.dumps(value), json.dumps(value, indent=1, ensure_ascii=True)):
+        assert repr(parsed(line.encode())) == repr(json.loads(line))
+
+
+@pytest.mark.parametrize(
+    "line", ['"\\ud800"', "[" * 250 + "]" * 250, '{"a": 1, "b": 2, "a": 3}', "[1e999, -0, 1E5, 0.1e-400, NaN]"]
+)
+def test_what_the_quick_reader_refuses_or_may_see_differently_is_read_the_same(line):
+    assert repr(parsed(line.encode())) == repr(json.loads(line))
 
 
 def stream(path):

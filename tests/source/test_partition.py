@@ -3,9 +3,11 @@
 import hashlib
 import random
 
+import pyarrow as pa
 import pytest
 
 from curate.errors import DataError
+from curate.source import partition as module
 from curate.source.partition import partition, row_bytes
 from curate.tables import from_rows
 
@@ -49,6 +51,42 @@ def test_rows_are_sorted_by_prompt_and_row_and_none_is_lost(tmp_path):
     keys = [key for shard in shards for key in zip(shard["prompt_id"].to_pylist(), shard["row"].to_pylist(), strict=True)]
     assert keys == sorted(keys)
     assert sorted(row for _, row in keys) == list(range(200))
+
+
+@pytest.fixture
+def spilled(monkeypatch):
+    """The numbers of rows of each piece that is written to the disk."""
+    pieces = []
+
+    class Watched(module.Bucket):
+        def add(self, piece, keys, size):
+            pieces.append(piece.num_rows)
+            super().add(piece, keys, size)
+
+    monkeypatch.setattr(module, "Bucket", Watched)
+    return pieces
+
+
+def test_rows_of_one_shard_are_not_spilled_and_come_in_the_same_order(tmp_path, spilled):
+    total = int(row_bytes(table(PROMPTS)).sum())
+    (whole,) = partition(parts(table(PROMPTS)), tmp_path, total)
+    assert spilled == []
+    several = list(partition(parts(table(PROMPTS)), tmp_path, 700))
+    assert sum(spilled) >= 200
+    assert whole.equals(pa.concat_tables(several).combine_chunks())
+
+
+def test_rows_of_more_than_one_shard_are_not_held_in_memory(tmp_path, spilled):
+    before_the_last = []
+
+    def watched():
+        for part in parts(table(PROMPTS)):
+            yield part
+            before_the_last.append(sum(spilled))
+
+    shards = list(partition(watched(), tmp_path, int(row_bytes(table(PROMPTS)).sum()) // 4))
+    assert len(shards) > 3
+    assert before_the_last[-1] > 0
 
 
 def test_a_shard_is_bounded_and_a_prompt_never_straddles(tmp_path):
