@@ -21,13 +21,16 @@ from curate.publish.split import Split
 from curate.relabel.flip import Flip
 from curate.relabel.goal import Goal
 from curate.relabel.inject_noise import InjectNoise
+from curate.relabel.mask import Mask
 from curate.relabel.order import Order
 from curate.relabel.soft_label import SoftLabel
 from curate.relabel.weight import Weight
+from curate.relabel.weight_sets import WeightSets
 from curate.score.aggregate import Aggregate
 from curate.score.attach import Attach
 from curate.score.features import Features
 from curate.score.judge import Judge
+from curate.score.judge_sentences import JudgeSentences
 from curate.score.likelihood import Likelihood
 from curate.score.prefer import Prefer
 from curate.score.reward import Reward
@@ -47,6 +50,7 @@ OPERATORS: dict[str, type[Operator]] = {
     "verify": Verify,
     "reward": Reward,
     "judge": Judge,
+    "judge_sentences": JudgeSentences,
     "likelihood": Likelihood,
     "threshold": Threshold,
     "aggregate": Aggregate,
@@ -61,8 +65,10 @@ OPERATORS: dict[str, type[Operator]] = {
     "inject_noise": InjectNoise,
     "flip": Flip,
     "weight": Weight,
+    "weight_sets": WeightSets,
     "order": Order,
     "soft_label": SoftLabel,
+    "mask": Mask,
     "balance": Balance,
     "select": Select,
     "goal": Goal,

@@ -62,6 +62,10 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"model": "b", "how": "listwise", "per_call": 2, "repeats": 2},
         {"model": "a", "how": "reference", "structured": "text", "weighted": True},
     ],
+    "judge_sentences": [
+        {"model": "a"},
+        {"model": ["a", "b"], "rubric": ["honesty", "truthfulness"], "per_call": 3, "repeats": 2},
+    ],
     "likelihood": [{"model": "a"}, {"model": "a", "reference": ["b"], "beta": 0.5, "end": False}],
     "vote": [
         {"model": "a"},
@@ -103,9 +107,24 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "label_em": [{"use": ["length"]}, {"model": "words", "annotator": "rater", "drop": False, "cross_fit": False}],
     "inject_noise": [{"rate": 0.3}, {"rate": 0.2, "kind": "gap", "by": "rm:quality"}, {"rate": 0.2, "kind": "annotator"}],
     "flip": [{}, {"by": "peer_review:flip_prob", "above": 0.3}],
-    "soft_label": [{"how": "margin", "by": "rm:quality"}],
-    "weight": [{"how": "confidence"}, {"how": "hardness", "by": "peer_review:margin_a"}],
-    "order": [{}, {"by": "peer_review:margin_a", "cut_at": 0.0, "first": "hard"}],
+    "soft_label": [{"how": "margin", "by": "rm:quality"}, {"how": "evidence", "by": "peer_review:flip_prob"}],
+    "mask": [
+        {"by": "judge:truthfulness_sentences"},
+        {"meta": ["good", "bad"], "neutral": "mask", "empty": "unmask"},
+        {"check": "equations"},
+    ],
+    "weight": [
+        {"how": "confidence"},
+        {"how": "hardness", "by": "peer_review:margin_a"},
+        {"how": "margin", "min": 0.5},
+        {"how": "likelihood", "scores": ["rm:quality", "judge:helpful"]},
+        {"how": "level", "scores": ["rm:quality"]},
+    ],
+    "weight_sets": [
+        {"sets": "domain", "use": ["rm:quality"], "steps": 20},
+        {"sets": "domain", "model": "words", "use": ["judge:helpful"], "steps": 20},
+    ],
+    "order": [{}, {"by": "peer_review:margin_a", "cut_at": 0.0, "first": "hard"}, {"within": "prompt"}],
     "balance": [
         {"by": "domain", "at_most": 5},
         {"by": "prompt", "at_most": 1, "keep": "best", "score": "rm:quality"},

@@ -47,3 +47,22 @@ def test_what_is_no_probability_is_refused_and_no_pairs_are_none() -> None:
     assert labels(pairs(), how="mean") == [] and labels(pairs((None, 2))) == [None]
     with pytest.raises(ValidationError, match="quantile and alpha belong to how: margin"):
         SoftLabel(by="r", how="mean", alpha=0.1)
+
+
+def judged(name: str, *values: float | None) -> pa.Table:
+    return tables.from_rows([{"evidence": [{"by": "found", "name": name, "value": value}]} for value in values], "pairs")
+
+
+def test_what_a_filter_found_is_the_label() -> None:
+    wrong, right = judged("flip_prob", 0.25, 1, None), judged("label_prob", 0.25, 1, None)
+    made = SoftLabel(name="soft", how="evidence", by="found:flip_prob")(wrong)
+    assert made["label_prob"].to_pylist() == [0.75, 0, None]
+    assert tables.value_of(made["evidence"], by="soft", name="measure")[:2].tolist() == [0.75, 0]
+    assert SoftLabel(name="soft", how="evidence", by="found:label_prob")(right)["label_prob"].to_pylist() == [0.25, 1, None]
+
+
+def test_the_evidence_is_a_probability_and_not_the_truth() -> None:
+    with pytest.raises(ValueError, match="found:margin is no probability"):
+        SoftLabel(name="soft", how="evidence", by="found:margin")(judged("margin", 2.0))
+    with pytest.raises(ValidationError, match="planted truth"):
+        SoftLabel(how="evidence", by="inject_noise:planted")

@@ -7,8 +7,6 @@ from curate.errors import CurateError
 from curate.filter.peer_review import PeerReview
 from curate.relabel.flip import Flip
 from curate.relabel.inject_noise import InjectNoise
-from curate.relabel.order import Order
-from curate.relabel.weight import Weight
 
 
 def pairs(count: int = 60, prompts: int = 20, **columns: list) -> pa.Table:
@@ -38,13 +36,6 @@ def test_planted_flips_by_length_are_found_flagged_and_turned_back() -> None:
     assert [o == "flipped" for o in mended["origin"].to_pylist()] == planted.tolist()
 
 
-def test_a_flip_turns_ids_margin_and_probability_and_names_its_parent() -> None:
-    turned = Flip(name="flip", above=0.5)(pairs(2, label_prob=[0.1, 0.9])).to_pylist()
-    assert turned[0]["chosen_id"] == "r0" and turned[0]["parent_id"] == "p0" and turned[0]["pair_id"] != "p0"
-    assert turned[0]["label_prob"] == pytest.approx(0.9) and turned[0]["margin"] == 0
-    assert (turned[1]["chosen_id"], turned[1]["pair_id"], turned[1]["origin"]) == ("c1", "p1", "observed")
-
-
 def test_pairs_of_one_prompt_and_pairs_alike_are_refused_by_name() -> None:
     with pytest.raises(CurateError, match="one prompt"):
         PeerReview(name="p", use=["length"])(pairs(50, prompts=1))
@@ -59,20 +50,3 @@ def test_a_pair_without_its_number_is_kept_and_has_no_measure() -> None:
     found = PeerReview(name="p", use=["length"])(table)
     measure = tables.value_of(found["evidence"], by="p", name="flip_prob")
     assert np.isnan(measure[5]) and not np.isnan(np.delete(measure, 5)).any() and not found["flags"].to_pylist()[5]
-
-
-def test_weights_of_the_five_kinds() -> None:
-    table = pairs(3, label_prob=[0.5, 1.0, 0.1], margin=[0.0, 2.0, None])
-    assert Weight(name="w", how="confidence")(table)["weight"].to_pylist() == pytest.approx([0, 1, 0.8])
-    assert Weight(name="w", how="right", min=0.2)(table)["weight"].to_pylist() == pytest.approx([0.5, 1, 0.2])
-    assert Weight(name="w", how="level", scale=4)(table)["weight"].to_pylist() == [0, 0.5, None]
-    clear, hard = (Weight(name="w", how=how)(table)["weight"].to_pylist() for how in ("margin", "hardness"))
-    assert clear[1] == pytest.approx(1 / (1 + np.exp(-2))) and hard[1] == pytest.approx(1 - clear[1])
-
-
-def test_stages_hold_equal_shares_the_easiest_first() -> None:
-    made = Order(name="o", stages=2)(pairs(5, margin=[4.0, 1.0, None, 3.0, 2.0]))
-    assert made["stage"].to_pylist() == [0, 1, None, 0, 1]
-    assert made["difficulty"].to_pylist() == pytest.approx([0, 0.75, None, 0.25, 0.5])
-    assert Order(name="o", stages=2, first="hard")(pairs(2))["stage"].to_pylist() == [0, 1]
-    assert Order(name="o", cut_at=1.0)(pairs(3))["stage"].to_pylist() == [1, 0, 0]
