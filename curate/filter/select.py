@@ -12,6 +12,7 @@ from curate.filter.balance import gap, score_columns
 from curate.filter.texts import DEFAULT_TEXT, ROW_ID, Text, columns_of, grain_of, texts_of
 from curate.maths import chance, selection
 from curate.maths.series import series_field
+from curate.models.numbers import cut_name
 from curate.models.operator import ModelDatasetOperator
 from curate.operator import Cut
 from curate.tables import Grain
@@ -27,8 +28,11 @@ class Select(ModelDatasetOperator):
 
     top: the highest by a score. bands: rows in ranges of a score, so many of each. farthest: each row the farthest from those
     chosen before it. facility: rows that stand for all others. Writes `place` as evidence: from 1 in the order of choice (in
-    its band, or within its prompt); null for rows that were never chosen or have no score.
+    its band, or within its prompt); null for rows that were never chosen or have no score. With a model also `<model>_cut`:
+    tokens of the text that it did not read because it takes no more; null if it does not tell.
     """
+
+    version: ClassVar[int] = 2
 
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses", "pairs")
 
@@ -92,8 +96,9 @@ class Select(ModelDatasetOperator):
         return fields | (columns_of(self._text(grain)) if self.model else set())
 
     def writes(self, grain: Grain) -> set[str]:
-        """The place, and the flags."""
-        return {f"evidence.{self.name}.place", "flags"}
+        """The place, what the model did not read, and the flags."""
+        cut = {f"evidence.{self.name}.{cut_name(self.model)}"} if self.model else set()
+        return {f"evidence.{self.name}.place", "flags"} | cut
 
     def cut(self) -> Cut | None:
         """The last place of the best, where their number is told."""
@@ -111,7 +116,7 @@ class Select(ModelDatasetOperator):
         if self.by is not None:
             columns["value"] = pa.array(self._numbers(table, self.by, grain).astype(np.float64), pa.float64())
         elif self.model is not None:
-            columns["vector"] = self._embedded(texts_of(table, self._text(grain)))
+            columns |= self._embedded(texts_of(table, self._text(grain)))
         else:
             placed = np.stack([self._numbers(table, by, grain) for by in self.scores], axis=1).astype(np.float32)
             has = np.logical_or.reduce(np.isfinite(placed), axis=1)
@@ -128,13 +133,18 @@ class Select(ModelDatasetOperator):
             lost = {"top": "below_top", "farthest": "near_to_chosen", "facility": "covered_by_chosen"}[self.how]
             reasons = np.where(has, lost, "no_score" if self.model is None else "no_text").astype(object)
         told = pa.array(reasons, pa.string(), mask=~dropped)
-        return pa.table({"place": pa.array(place, pa.int64(), mask=place < 1), "reason": told})
+        decided = {"place": pa.array(place, pa.int64(), mask=place < 1), "reason": told}
+        return pa.table(decided | ({"cut": features["cut"]} if self.model else {}))
 
     def apply(self, table: pa.Table, state: pa.Table, /) -> pa.Table:
-        """The place as evidence, and a flag on what was not chosen."""
+        """The place and what was not read as evidence, and a flag on what was not chosen."""
         place = state["place"].cast(pa.float32()).to_numpy()
         flags = tables.add_flags(table, pc.is_valid(state["reason"]).to_numpy(), self.name, state["reason"], place)
-        return pa.table({"evidence": tables.add_evidence(table, place, self.name, "place"), "flags": flags})
+        evidence = tables.add_evidence(table, place, self.name, "place")
+        if self.model:
+            seen = table.set_column(table.schema.get_field_index("evidence"), "evidence", evidence)
+            evidence = tables.add_evidence(seen, state["cut"].to_numpy(), self.name, cut_name(self.model))
+        return pa.table({"evidence": evidence, "flags": flags})
 
     def _text(self, grain: Grain) -> Text:
         return self.column or DEFAULT_TEXT[grain]
@@ -145,13 +155,16 @@ class Select(ModelDatasetOperator):
         values: np.ndarray = table[by].to_numpy()
         return values
 
-    def _embedded(self, texts: list[str | None]) -> pa.Array:
+    def _embedded(self, texts: list[str | None]) -> dict[str, pa.Array]:
+        """vector: the embedding; cut: tokens of the text that it leaves out; both null where there is no text."""
         has = np.array([text is not None for text in texts], dtype=bool)
         some = [text for text in texts if text is not None]
-        made = self.called.embed(str(self.model)).encode(some) if some else np.zeros((0, 1), np.float32)
-        vectors = np.zeros((len(texts), made.shape[1]), dtype=np.float32)
-        vectors[has] = made
-        return _lists(vectors, has)
+        made = self.called.embed(str(self.model)).vectors(some)
+        vectors = np.zeros((len(texts), max(made.values.shape[1], 1)), dtype=np.float32)
+        cut = np.full(len(texts), np.nan, np.float32)
+        if some:
+            vectors[has], cut[has] = made
+        return {"vector": _lists(vectors, has), "cut": pa.array(cut, mask=np.isnan(cut))}
 
     def _groups(self, features: pa.Table) -> np.ndarray:
         if self.within == "all":

@@ -16,6 +16,10 @@ class Measured(NamedTuple):
     ids: list[int]
     start: int
     """The first token of the response; what stands before it is given."""
+    ends: list[int] | None = None
+    """Character of the response at which each of its tokens ends, the first token beginning at 0 and each next one where the
+    one before ends; a token that is a later part of a character, or no text, is of length 0. None if the tokenizer cannot tell.
+    """
 
 
 class Unmeasurable(ValueError):
@@ -35,11 +39,16 @@ def measured(tokenizer: Any, messages: Sequence[Mapping[str, Any]], end: bool = 
     before = rendered(tokenizer, given, True)
     tail = ending(tokenizer, rendered(tokenizer, [*given, answer], False), before, text) if end else ""
     prefix = encoded(tokenizer, before)
-    whole = encoded(tokenizer, before + text)
-    response = whole[len(prefix) :] if whole[: len(prefix)] == prefix else encoded(tokenizer, text)
+    whole, ends = spanned(tokenizer, before + text)
+    response, at = whole[len(prefix) :], len(before)
+    if whole[: len(prefix)] != prefix:
+        (response, ends), at = spanned(tokenizer, text), 0
     if not response:
         raise Unmeasurable("the answer has no tokens")
-    return Measured([*prefix, *response, *(encoded(tokenizer, tail) if tail else [])], len(prefix))
+    closing = encoded(tokenizer, tail) if tail else []
+    if ends is not None:
+        ends = rising([end - at for end in ends[-len(response) :]], len(text)) + [len(text)] * len(closing)
+    return Measured([*prefix, *response, *closing], len(prefix), ends)
 
 
 def rendered(tokenizer: Any, messages: list[dict[str, Any]], opened: bool) -> str:
@@ -64,6 +73,23 @@ def ending(tokenizer: Any, full: str, before: str, text: str) -> str:
 def encoded(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text that brings its own special tokens."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def spanned(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
+    """The same, and the character at which each token ends; None from tokenizers that do not tell."""
+    if not getattr(tokenizer, "is_fast", False):
+        return encoded(tokenizer, text), None
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return list(coded["input_ids"]), [int(end) for _, end in coded["offset_mapping"]]
+
+
+def rising(ends: list[int], length: int) -> list[int]:
+    """Ends that never fall and reach the end of a text, so that what lies between them is the text."""
+    found, last = [], 0
+    for end in ends:
+        last = min(max(last, end), length)
+        found.append(last)
+    return [*found[:-1], length]
 
 
 def told(message: Mapping[str, Any]) -> dict[str, Any]:

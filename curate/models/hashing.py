@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from curate.errors import UsageError
+from curate.models.numbers import Vectors
 from curate.models.spec import ModelSpec
 
 DIMENSIONS = 512
@@ -47,6 +48,10 @@ class HashingEmbed:
         """Vectors of unit length, (N, D) float32. A text of no words has one of its own, far from all others."""
         parts = [embed([plain(text) for text in part], self.dimensions) for part in portions(texts)]
         return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """The same; every text is read as a whole."""
+        return Vectors(self.encode(texts), np.zeros(len(texts), np.float32))
 
 
 def dimensions_of(spec: ModelSpec) -> int:

@@ -12,15 +12,26 @@ import numpy as np
 from curate.errors import UsageError
 from curate.ids import canonical_json
 from curate.models.asking import LikelihoodRequest, Reply
-from curate.models.boundary import Measured, Unmeasurable, measured
-from curate.models.caller import Caller, Lane
-from curate.models.local import Options, device_of, loading, need_extra, trusted
+from curate.models.boundary import Measured, Unmeasurable, measured, rising
+from curate.models.caller import Caller
+from curate.models.lane import Lane
+from curate.models.local import Options, device_of, loading, need_extra, pinned, trusted
 from curate.models.numbers import key_of
 from curate.models.shelf import VectorShelf
 from curate.models.spec import ModelSpec
 
-Logprobs = np.ndarray | str
-"""(tokens,) float32, natural logarithms; or why there are none: "kind: detail"."""
+
+class Tokens(NamedTuple):
+    """What a model thinks of each token of an answer."""
+
+    values: np.ndarray
+    """(tokens,) float32, natural logarithms."""
+    ends: np.ndarray | None = None
+    """(tokens,) int32: character of the answer at which the token ends; None if the tokenizer does not tell."""
+
+
+Logprobs = Tokens | str
+"""Tokens; or why there are none: "kind: detail"."""
 OPTIONS = {
     "max_length": "tokens of a conversation that the model takes; its own limit if not given",
     "dtype": "float32, bfloat16, float16 or auto: float32 on a CPU, else bfloat16",
@@ -67,7 +78,7 @@ class LikelihoodModel:
             told = self._ask([request for _, request in part])
             errors |= {key: one for (key, _), one in zip(part, told, strict=True) if isinstance(one, str)}
             good = [(key, one) for (key, _), one in zip(part, told, strict=True) if not isinstance(one, str)]
-            sums = np.array([[one.sum(dtype=np.float64), len(one)] for _, one in good], np.float32).reshape(-1, 2)
+            sums = np.array([[one.values.sum(dtype=np.float64), len(one.values)] for _, one in good], np.float32).reshape(-1, 2)
             self._shelf.put([key for key, _ in good], sums)
         if missing:
             rows, found = self._shelf.get(keys)
@@ -84,16 +95,22 @@ def asked_by(caller: Caller, lane: Lane) -> Callable[[Sequence[LikelihoodRequest
     def read(reply: Reply) -> Logprobs:
         if reply.error is not None or reply.raw is None:
             return f"{reply.error}: {reply.detail}"
-        values: np.ndarray = reply.raw["values"]
-        return values if np.isfinite(values).all() else "engine: the model gave a number that is none"
+        return checked(reply.raw["values"], reply.raw["ends"])
 
     return lambda requests: [read(reply) for reply in caller.ask_unkept(lane, requests)]
+
+
+def checked(values: np.ndarray, ends: Sequence[int] | None) -> Logprobs:
+    """The numbers, if they are some."""
+    if not np.isfinite(values).all():
+        return "engine: the model gave a number that is none"
+    return Tokens(values, None if ends is None else np.array(ends, np.int32))
 
 
 def measurer(spec: ModelSpec) -> "CausalLikelihood | FakeLikelihood":
     """A model in this process that measures answers."""
     if spec.backend == "transformers":
-        return CausalLikelihood(spec)
+        return CausalLikelihood(pinned(spec))
     if spec.backend == "fake":
         return FakeLikelihood(spec)
     raise UsageError(f"model {spec.name}: backend {spec.backend} cannot measure answers; vllm and transformers can")
@@ -143,7 +160,7 @@ class CausalLikelihood:
             for batch in by_length(lengths, self.batch_tokens):
                 chosen = [places[i] for i in batch]
                 for place, values in zip(chosen, self._forward([rendered[i] for i in chosen]), strict=True):
-                    found[place] = values if np.isfinite(values).all() else "engine: the model gave a number that is none"
+                    found[place] = checked(values, rendered[place].ends)
         return found
 
     def _measured(self, request: LikelihoodRequest) -> Measured | str:
@@ -188,12 +205,13 @@ class FakeLikelihood:
 
     def _drawn(self, request: LikelihoodRequest) -> Logprobs:
         text = request.messages[-1].get("content") if len(request.messages) > 1 else None
-        words = re.findall(r"\w+|[^\w\s]", text) if isinstance(text, str) else []
-        if not words:
+        found = list(re.finditer(r"\w+|[^\w\s]", text)) if isinstance(text, str) else []
+        if not found or not isinstance(text, str):
             return "request: there is no answer to measure"
-        made = []
-        for place, word in enumerate([*words, *([""] if request.end else [])]):
+        made, closing = [], [""] if request.end else []
+        for place, word in enumerate([*(one[0] for one in found), *closing]):
             told = canonical_json([self.spec.name, self.spec.revision, place, word])
             draw = hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()
             made.append(math.log((int.from_bytes(draw[:4], "big") + 1) / (2**32 + 1)))
-        return np.array(made, np.float32)
+        ends = rising([one.end() for one in found], len(text)) + [len(text)] * len(closing)
+        return Tokens(np.array(made, np.float32), np.array(ends, np.int32))

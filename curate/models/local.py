@@ -104,7 +104,7 @@ def device_of(options: Options) -> str:
 
 
 def local_identity(spec: ModelSpec) -> dict[str, Any]:
-    """What more tells a model in a folder from others: what is in its files. Empty for a model of the hub."""
+    """What more tells a model in a folder from others: what is in its files. Empty for a model of the hub, but see `pinned`."""
     if spec.backend == "hashing":
         return {"likeness": "lexical"}
     folder = Path(spec.name)
@@ -114,6 +114,19 @@ def local_identity(spec: ModelSpec) -> dict[str, Any]:
     stated = [(path, path.stat()) for path in files]
     seen = tuple((str(path), about.st_size, about.st_mtime_ns, about.st_ino) for path, about in stated)
     return {"name": folder.resolve().name, "content": _content(str(folder), seen)}
+
+
+def pinned(spec: ModelSpec) -> ModelSpec:
+    """The model with its revision as a commit, if it is one of the hub: what runs in this process is what it is called by."""
+    if spec.backend not in ("transformers", "sentence_transformers") or Path(spec.name).is_dir():
+        return spec
+    from curate.models.hub import model_commit
+
+    short = spec.backend == "sentence_transformers" and "/" not in spec.name
+    found = (model_commit(f"sentence-transformers/{spec.name}", spec.revision) if short else None) or model_commit(
+        spec.name, spec.revision
+    )
+    return spec if found is None else spec.model_copy(update={"revision": found})
 
 
 @lru_cache(maxsize=64)
@@ -132,6 +145,7 @@ def _content(folder: str, seen: tuple[tuple[str, int, int, int], ...]) -> str:
 
 def local_model(spec: ModelSpec, kind: str) -> Any:
     """A model in this process, loaded: `encode` for embeddings, `score` for rewards."""
+    spec = pinned(spec)
     if spec.backend == "hashing" and kind == "embed":
         from curate.models.hashing import HashingEmbed
 

@@ -32,10 +32,31 @@ class Rewards(NamedTuple):
     """(N,) float32: tokens that were cut off because the model takes no more; 0 for a whole conversation; NaN if not told."""
 
 
+class Vectors(NamedTuple):
+    """What an embedding model makes of some texts."""
+
+    values: np.ndarray
+    """(N, D) float32, unit length."""
+    cut: np.ndarray
+    """(N,) float32: tokens of the text that the model did not read because it takes no more; NaN if not told."""
+
+    @staticmethod
+    def joined(parts: "Sequence[Vectors]") -> "Vectors":
+        """Those of several portions of texts, behind each other."""
+        if not parts:
+            return Vectors(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+        return Vectors(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
 def failed(conversations: Sequence[Conversation], error: str) -> Rewards:
     """No reward for any, for one reason."""
     count = len(conversations)
     return Rewards(np.full((count, 1), np.nan, np.float32), [error] * count, np.full(count, np.nan, np.float32))
+
+
+def cut_name(key: str) -> str:
+    """Name of the evidence that tells how many tokens a model did not read."""
+    return f"{key.replace('.', '_')}_cut"
 
 
 def shelf_name(identity: Mapping[str, Any]) -> str:
@@ -48,22 +69,27 @@ def key_of(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
 
 
-def kept_vectors(shelf: VectorShelf, texts: Sequence[str], encode: Callable[[Sequence[str]], np.ndarray]) -> np.ndarray:
-    """A vector of unit length for each text, (N, D) float32; those not on the shelf are computed, each text once, and put there.
+def kept_vectors(
+    shelf: VectorShelf, cuts: VectorShelf, texts: Sequence[str], embed: Callable[[Sequence[str]], Vectors]
+) -> Vectors:
+    """A vector of unit length for each text; those not on the shelf are computed, each text once, and put there.
 
     They are kept as float16 and every reader, the first included, is given the same rounded ones (cosine to what was computed
-    above 1 - 1e-6).
+    above 1 - 1e-6). What was cut off is kept on a shelf of its own, and not told of vectors that are older than it.
     """
     keys = [key_of(text) for text in texts]
     _, found = shelf.get(keys)
     missing = list({key: text for key, text, there in zip(keys, texts, found, strict=True) if not there}.items())
     for start in range(0, len(missing), TEXTS_AT_ONCE):
         part = missing[start : start + TEXTS_AT_ONCE]
-        shelf.put([key for key, _ in part], encode([text for _, text in part]).astype(np.float16))
+        made = embed([text for _, text in part])
+        cuts.put([key for key, _ in part], made.cut[:, None].astype(np.float32))  # leaves out those that are not told
+        shelf.put([key for key, _ in part], made.values.astype(np.float16))
     vectors = shelf.get(keys)[0].astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: np.ndarray = vectors / np.where(lengths == 0, 1, lengths)
-    return unit
+    cut = cuts.get(keys)[0]
+    return Vectors(unit, cut[:, 0] if cut.shape[1] else np.full(len(keys), np.nan, np.float32))
 
 
 def kept_rewards(
@@ -150,9 +176,14 @@ class LocalEmbedModel:
 
     load: Callable[[], Any]
     shelf: VectorShelf
+    cuts: VectorShelf
     likeness: str
     """What nearness means: `lexical` (shared words and spelling) or `semantic`."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors, (N, D) float32, unit length."""
-        return kept_vectors(self.shelf, texts, lambda missing: self.load().encode(missing))
+        return self.vectors(texts).values
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """The same, and how many tokens of each text were not read."""
+        return kept_vectors(self.shelf, self.cuts, texts, lambda missing: self.load().vectors(missing))

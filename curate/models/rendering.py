@@ -87,10 +87,10 @@ class Rendering:
     def _paired(self, messages: list[dict[str, Any]], cut: bool = False) -> tuple[list[int], list[int] | None]:
         asked = TURNS.join(str(message.get("content") or "") for message in messages[:-1])
         how = {"truncation": "longest_first", "max_length": self.limit} if cut else {"truncation": False}
-        coded = self.tokenizer(
-            asked, str(messages[-1].get("content") or ""), return_token_type_ids=self.kinds, verbose=False, **how
-        )
-        return list(coded["input_ids"]), list(coded["token_type_ids"]) if self.kinds else None
+        answer = str(messages[-1].get("content") or "")
+        # a list of one: alone, an empty answer is taken for none, and the text for one that has no pair
+        coded = self.tokenizer([asked], [answer], return_token_type_ids=self.kinds, verbose=False, **how)
+        return list(coded["input_ids"][0]), list(coded["token_type_ids"][0]) if self.kinds else None
 
     def _opening(self) -> int | None:
         """The first token, if the tokenizer puts it before a text of its own accord or the template writes it."""

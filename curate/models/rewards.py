@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from curate.errors import UsageError
+from curate.models.gated import gated_model, is_gated, last_place
 from curate.models.local import Options, device_of, loading, need_extra, trusted
 from curate.models.numbers import ONE_HEAD, Conversation, Rewards
 from curate.models.rendering import TRUNCATE, Rendered, Rendering, Truncate
@@ -18,7 +19,8 @@ from curate.models.spec import ModelSpec
 from curate.models.st_embed import bfloat16_is_fast, by_length, padded_right
 
 OPTIONS = {
-    "heads": "names of the model's outputs in order, commas between; those of its configuration if not given",
+    "heads": "names of the model's outputs in order, commas between; those of its configuration if not given; of a model with "
+    "gates those of its objectives, behind `reward`, the mixed score",
     "max_length": "tokens of a conversation that are read; the model's own limit if not given",
     "truncate": "left, right or never",
     "template": "true or false: render by the tokenizer's chat template; true if it has one",
@@ -67,9 +69,14 @@ class LocalReward:
         return getattr(torch, named)
 
     def _loaded(self) -> tuple[Any, Any]:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
         told = {"revision": self.spec.revision, "trust_remote_code": trusted(self.spec)}
+        config = AutoConfig.from_pretrained(self.spec.name, **told)
+        if is_gated(config):
+            words = AutoTokenizer.from_pretrained(self.spec.name, revision=self.spec.revision)
+            model = gated_model(self.spec.name, config, words, self._dtype(), self.spec.revision)
+            return model.to(self.device).eval(), words
         model = AutoModelForSequenceClassification.from_pretrained(
             self.spec.name, dtype=self._dtype(), use_safetensors=True, **told
         )
@@ -85,7 +92,11 @@ class LocalReward:
         return min(self.options.number("max_length") or model, int(known))
 
     def _heads(self) -> tuple[str, ...]:
-        count = int(self.model.config.num_labels)
+        first = tuple(getattr(self.model, "named_first", ()))
+        count = int(self.model.config.num_labels) - len(first)
+        return first + self._heads_of(count)
+
+    def _heads_of(self, count: int) -> tuple[str, ...]:
         told = self.options.text("heads")
         if told is not None:
             names = tuple(name.strip() for name in told.split(","))
@@ -102,7 +113,7 @@ class LocalReward:
     def score(self, conversations: Sequence[Conversation]) -> Rewards:
         """Raw rewards, each conversation's last message being the answer."""
         with self._lock:
-            rendered = self.rendering.render(conversations)
+            rendered = [self._fit(one) for one in self.rendering.render(conversations)]
             values = np.full((len(rendered), len(self.heads)), np.nan, np.float32)
             places = [place for place, one in enumerate(rendered) if one.error is None]
             lengths = np.array([len(rendered[place].ids) for place in places], np.int64)
@@ -116,7 +127,22 @@ class LocalReward:
         cut = np.array([np.nan if one.error is not None else one.cut for one in rendered], np.float32)
         return Rewards(values, errors, cut)
 
+    def _fit(self, one: Rendered) -> Rendered:
+        """A conversation that the model can read, or why it cannot: gates need the place where the prompt ends."""
+        marker = getattr(self.model, "marker", ())
+        if one.error is None and marker and last_place(one.ids, marker) is None:
+            return Rendered([], error="request: nothing tells where the prompt ends; if that was cut, use truncate: right")
+        return one
+
     def _logits(self, batch: Sequence[Rendered]) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            found: np.ndarray = self.forward(batch).float().cpu().numpy()
+        return found
+
+    def forward(self, batch: Sequence[Rendered]) -> Any:
+        """Raw rewards of conversations, a tensor (N, heads)."""
         import torch
 
         pad = self._padding(batch)
@@ -128,11 +154,9 @@ class LocalReward:
         before = self.model.config.pad_token_id
         try:
             self.model.config.pad_token_id = pad
-            with torch.inference_mode():
-                found: np.ndarray = self.model(**given).logits.float().cpu().numpy()
+            return self.model(**given).logits
         finally:
             self.model.config.pad_token_id = before
-        return found
 
     def _padding(self, batch: Sequence[Rendered]) -> int:
         """The token that fills up a batch. The model finds a conversation's end by it.

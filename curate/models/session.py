@@ -15,15 +15,27 @@ import numpy as np
 
 from curate.errors import StepError, UsageError
 from curate.models.asking import Attempt, Backend, Likelihood, LikelihoodRequest, Reply, Request
-from curate.models.caller import GRACE_SECONDS, Asked, Caller, Lane
+from curate.models.caller import GRACE_SECONDS, Caller
+from curate.models.jobs import Asked
+from curate.models.lane import Lane
 from curate.models.limits import CALLER_OPTIONS, Rules
-from curate.models.numbers import LocalEmbedModel, LocalRewardModel, Rewards, head_names, kept_rewards, kept_vectors, shelf_name
+from curate.models.numbers import (
+    LocalEmbedModel,
+    LocalRewardModel,
+    Rewards,
+    Vectors,
+    head_names,
+    kept_rewards,
+    kept_vectors,
+    shelf_name,
+)
 from curate.models.shelf import VectorShelf
 from curate.models.spec import ModelSpec
 from curate.models.spending import Statistics
 
 if TYPE_CHECKING:
-    from curate.models.likelihood import LikelihoodModel
+    from curate.models.fine_tuning import RewardTrainer
+    from curate.models.likelihood import LikelihoodModel, Logprobs
 
 Kind = Literal["chat", "reward", "embed"]
 
@@ -94,9 +106,9 @@ def identity_of(spec: ModelSpec, kind: Kind | None = None) -> dict[str, Any]:
     if spec.backend == "fake":
         identity["backend"] = "fake"  # what it says must never pass for the answer of a model of that name
     if spec.backend in LOCAL:
-        from curate.models.local import local_identity
+        from curate.models.local import local_identity, pinned
 
-        identity |= {"backend": spec.backend} | local_identity(spec)
+        identity |= {"backend": spec.backend, "revision": pinned(spec).revision} | local_identity(spec)
     if spec.backend == "vllm":
         from curate.models.local import local_identity
 
@@ -217,13 +229,18 @@ class EmbedModel:
     lane: Lane
     batch_size: int
     shelf: VectorShelf
+    cuts: VectorShelf
     likeness = "semantic"
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors, (N, D) float32, unit length. Raises StepError if any text has none: what rests on distances needs all."""
-        return kept_vectors(self.shelf, texts, self._ask)
+        return self.vectors(texts).values
 
-    def _ask(self, texts: Sequence[str]) -> np.ndarray:
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """The same, and how many tokens of each text were not read; most servers do not tell."""
+        return kept_vectors(self.shelf, self.cuts, texts, self._ask)
+
+    def _ask(self, texts: Sequence[str]) -> Vectors:
         parts = [list(texts[start : start + self.batch_size]) for start in range(0, len(texts), self.batch_size)]
         replies = self.caller.ask_unkept(self.lane, parts)
         failed = [reply for reply in replies if reply.error is not None]
@@ -232,7 +249,10 @@ class EmbedModel:
                 f"model {self.lane.key}: {len(failed)} of {len(parts)} calls for embeddings failed, "
                 f"the first by {in_words(failed[0])}; run again"
             )
-        return np.concatenate([reply.raw["values"] for reply in replies if reply.raw]) if parts else np.zeros((0, 0), np.float32)
+        raws = [reply.raw for reply in replies if reply.raw]
+        return Vectors.joined(
+            [Vectors(raw["values"], raw.get("cut", np.full(len(raw["values"]), np.nan, np.float32))) for raw in raws]
+        )
 
 
 def in_words(reply: Reply) -> str | None:
@@ -303,10 +323,11 @@ class Session:
         """An embedding model."""
         if self._spec(key).backend in LOCAL:
             likeness = "lexical" if self._spec(key).backend == "hashing" else "semantic"
-            return LocalEmbedModel(lambda: self._backend(key, "embed"), self._shelf(key, "embed"), likeness)
+            shelves = self._shelf(key, "embed"), self._shelf(key, "embed", measures="cut")
+            return LocalEmbedModel(lambda: self._backend(key, "embed"), *shelves, likeness)
         backend = self._backend(key, "embed")
         lane, batch_size = self._lane(key, "embed", self._numbers(key, "embed")), int(getattr(backend, "batch_size", 64))
-        return EmbedModel(self.caller, lane, batch_size, self._shelf(key, "embed"))
+        return EmbedModel(self.caller, lane, batch_size, self._shelf(key, "embed"), self._shelf(key, "embed", measures="cut"))
 
     def _numbers(self, key: str, kind: Kind) -> Backend:
         """A back end of numbers as the caller takes it."""
@@ -322,13 +343,19 @@ class Session:
             backend: Backend = self._backend(key, "chat")
             return LikelihoodModel(asked_by(self.caller, self._lane(key, "chat", backend)), shelf)
 
-        def ask(requests: Sequence[LikelihoodRequest]) -> Sequence[np.ndarray | str]:
+        def ask(requests: Sequence[LikelihoodRequest]) -> "Sequence[Logprobs]":
             with self._lock:
                 if key not in self._measurers:
                     self._measurers[key] = measurer(without_caller_options(spec))
             return self._measurers[key].logprobs(requests)
 
         return LikelihoodModel(ask, shelf)
+
+    def trainer(self, key: str) -> "RewardTrainer":
+        """What trains copies of a reward model on pairs; nothing of it is kept."""
+        from curate.models.fine_tuning import RewardTrainer
+
+        return RewardTrainer(without_caller_options(self._spec(key)))
 
     def _shelf(self, key: str, kind: Kind, **more: str) -> VectorShelf:
         """Where a model's numbers are kept: by what tells it from others, so that two keys of one model share them."""
@@ -470,6 +497,10 @@ class StepModels:
     def likelihood(self, key: str) -> "LikelihoodModel":
         """A model that measures answers."""
         return self.session.likelihood(key)
+
+    def trainer(self, key: str) -> "RewardTrainer":
+        """What trains copies of a reward model."""
+        return self.session.trainer(key)
 
     def identity(self, key: str) -> Mapping[str, Any]:
         """What tells the model from others."""

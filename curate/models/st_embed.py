@@ -9,6 +9,7 @@ import numpy as np
 
 from curate.errors import StepError
 from curate.models.local import Options, device_of, loading, need_extra, trusted
+from curate.models.numbers import Vectors
 from curate.models.spec import ModelSpec
 
 OPTIONS = {
@@ -34,8 +35,6 @@ class SentenceEmbed:
         need_extra("sentence_transformers", spec)
         self.spec = spec
         self.options = Options(spec, OPTIONS)
-        self.truncated = 0
-        """Texts computed so far that were longer than the model reads."""
         self._lock = threading.Lock()
         self._prepare()
 
@@ -108,18 +107,25 @@ class SentenceEmbed:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of unit length, (N, D) float32, in order."""
-        with self._lock:
-            parts = [self._encode(texts[at : at + TOKENIZED_AT_ONCE]) for at in range(0, len(texts), TOKENIZED_AT_ONCE)]
-        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+        return self.vectors(texts).values
 
-    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """The same, and how many tokens of each text were not read."""
+        with self._lock:
+            parts = [self._embedded(texts[at : at + TOKENIZED_AT_ONCE]) for at in range(0, len(texts), TOKENIZED_AT_ONCE)]
+        return Vectors.joined(parts)
+
+    def _embedded(self, texts: Sequence[str]) -> Vectors:
         import torch
 
         prompted = [self.prompt + text for text in texts]
         coded = self.model.tokenizer(prompted, truncation=True, max_length=self.max_length, return_attention_mask=False)
         ids: list[list[int]] = coded["input_ids"]
-        if coded.encodings is not None:
-            self.truncated += sum(bool(encoding.overflowing) for encoding in coded.encodings)
+        cut = np.full(len(texts), np.nan, np.float32)
+        if coded.encodings is not None:  # each part that was cut off begins and ends with special tokens of its own
+            added = self.model.tokenizer.num_special_tokens_to_add()
+            for place, one in enumerate(coded.encodings):
+                cut[place] = sum(len(part.ids) - added for part in one.overflowing)
         lengths = np.array([len(one) for one in ids])
         rows: list[Any] = [None] * len(ids)
         with torch.inference_mode():
@@ -129,7 +135,7 @@ class SentenceEmbed:
         vectors = np.stack(rows)
         if not np.isfinite(vectors).all():
             raise StepError(f"model {self.spec.name} gave vectors that hold no numbers; try options: {{dtype: float32}}")
-        return vectors
+        return Vectors(vectors, cut)
 
     def _vectors(self, ids: Sequence[list[int]]) -> np.ndarray:
         import torch

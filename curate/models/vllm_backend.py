@@ -33,8 +33,8 @@ import numpy as np
 
 from curate.errors import UsageError
 from curate.models.asking import Attempt, ErrorKind, LikelihoodRequest, Reply, Request
-from curate.models.caller import Lane
 from curate.models.completion import BadQuestion, BadReply, data_url, read_reply
+from curate.models.lane import Lane
 from curate.models.local import Options, local_identity, trusted
 from curate.models.rendering import TRUNCATE
 from curate.models.spec import ModelSpec
@@ -331,7 +331,8 @@ class VllmChat(VllmModel):
         found = json.loads(row["body"])
         if isinstance(payload, LikelihoodRequest):
             values = np.array(row["values"], np.float32)
-            return Reply(prompt_tokens=found["prompt_tokens"], seconds=found["seconds"], raw={"values": values})
+            raw = {"values": values, "ends": found["ends"]}
+            return Reply(prompt_tokens=found["prompt_tokens"], seconds=found["seconds"], raw=raw)
         body = {"usage": found["usage"]}
         return read_reply(found["choice"], body, think=self.think, price=self.spec.usd_per_mtok, seconds=found["seconds"])
 
@@ -372,7 +373,7 @@ class VllmEmbed(VllmModel):
         lengths = np.linalg.norm(values, axis=1, keepdims=True)
         if not np.isfinite(values).all() or not lengths.all():
             return Reply(error="engine", detail="the model gave a vector that is none")
-        return Reply(raw={"values": values / lengths})
+        return Reply(raw={"values": values / lengths, "cut": np.array([row["cut"] for row in rows], np.float32)})
 
 
 class VllmLane(Lane):

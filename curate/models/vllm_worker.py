@@ -104,6 +104,22 @@ def kill_all() -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
+def arguments(settings: dict[str, Any]) -> dict[str, Any]:
+    """What vllm.LLM is given for a model's settings."""
+    from vllm.platforms import current_platform
+
+    given = dict(settings["engine"])
+    if settings["kind"] != "chat":
+        given["runner"] = "pooling"
+    else:
+        given["structured_outputs_config"] = {"backend": "xgrammar", "disable_any_whitespace": True}
+        if current_platform.is_cpu():  # a seeded request whose prompt is cut into steps ends vLLM 0.32's engine on a CPU
+            given.setdefault("enable_chunked_prefill", False)
+    if settings.get("lora"):
+        given["enable_lora"] = True
+    return given
+
+
 class Model:
     """One model, loaded. settings: `kind` (chat, reward or embed), `engine` (arguments of vllm.LLM), and how it is used."""
 
@@ -111,19 +127,7 @@ class Model:
         from vllm import LLM
 
         self.settings = settings
-        self.pooling = settings["kind"] != "chat"
-        arguments = dict(settings["engine"])
-        if self.pooling:
-            arguments["runner"] = "pooling"
-        else:
-            arguments["structured_outputs_config"] = {"backend": "xgrammar", "disable_any_whitespace": True}
-            from vllm.platforms import current_platform
-
-            if current_platform.is_cpu():  # a seeded request whose prompt is cut into steps ends vLLM 0.32's engine on a CPU
-                arguments.setdefault("enable_chunked_prefill", False)
-        if settings.get("lora"):
-            arguments["enable_lora"] = True
-        self.llm = LLM(**arguments)
+        self.llm = LLM(**arguments(settings))
         self.engine = self.llm.llm_engine
         self.tokenizer = self.llm.get_tokenizer()
         self.limit = int(self.llm.model_config.max_model_len)
@@ -217,7 +221,7 @@ class Model:
         params = SamplingParams(
             max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
         )
-        return {"prompt_token_ids": found.ids}, params, {"kind": "likelihood", "start": found.start}
+        return {"prompt_token_ids": found.ids}, params, {"kind": "likelihood", "start": found.start, "ends": found.ends}
 
     def _reward(self, body: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """A conversation to score."""
@@ -271,7 +275,8 @@ class Model:
         if about["kind"] == "likelihood":
             ids, told = output.prompt_token_ids, output.prompt_logprobs
             values = [told[place][ids[place]].logprob for place in range(about["start"], len(ids))]
-            return {"id": number, "values": values, "body": json.dumps({"seconds": seconds, "prompt_tokens": about["start"]})}
+            body = {"seconds": seconds, "prompt_tokens": about["start"], "ends": about["ends"]}
+            return {"id": number, "values": values, "body": json.dumps(body)}
         answer = output.outputs[0]
         if answer.finish_reason in ("error", "abort", None):
             return {"id": number, "error": "server", "detail": f"vLLM gave the request up ({answer.finish_reason})"}

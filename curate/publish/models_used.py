@@ -9,13 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import tables
+from curate.models.numbers import cut_name
 from curate.publish.figures import files_of
 from curate.store.store import Store
 
 if TYPE_CHECKING:
     from curate.publish.version import Stage
 
-CUT = "_cut"
+TELL_CUT = ("reward", "select")
+"""Operators that write as evidence what their models did not read."""
 WHERE = {"fake": "fake", **dict.fromkeys(("transformers", "sentence_transformers", "hashing"), "in the run's process")}
 LEXICAL = "compares words and spelling, not meaning"
 
@@ -70,17 +72,12 @@ def used_rows(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, str]]
     return [{column: row[column] for column in told} for row in rows]
 
 
-def cut_name(key: str) -> str:
-    """Name of the evidence that tells what a model did not read."""
-    return f"{key.replace('.', '_')}{CUT}"
-
-
 def models_used(folder: Path, manifest: Mapping[str, Any]) -> tuple[Used, ...]:
     """The models of every step, in order; those of versions from before models were listed are not known."""
     found = []
     for entry in manifest["steps"]:
         for key, identity in sorted((entry.get("models") or {}).items()):
-            cut = _cut_of(_evidence(folder, entry["grain"]), entry["name"], key) if entry["operator"] == "reward" else None
+            cut = _cut_of(_evidence(folder, entry["grain"]), entry["name"], key) if entry["operator"] in TELL_CUT else None
             lexical = identity.get("likeness") == "lexical"
             found.append(Used(entry["name"], key, identity["name"], identity["revision"], identity.get("backend"), lexical, cut))
     return tuple(found)
@@ -91,7 +88,7 @@ def said_of(store: Store, stage: "Stage") -> Iterator[str]:
     for key, identity in sorted(stage.models.items()):
         if identity.get("likeness") == "lexical":
             yield f"{stage.name}: {key} is lexical: it {LEXICAL}"
-        if stage.kind == "reward":
+        if stage.kind in TELL_CUT:
             shards = (store.read_shard(shard, stage.snapshot.grain, ["evidence"]) for shard in stage.snapshot.shards)
             cut = _cut_of((table["evidence"] for table in shards), stage.name, key)
             if cut and cut.affected:

@@ -1,8 +1,9 @@
-"""Options of `aggregate` beyond a mean: what a score is held against, and what bounds it."""
+"""Options of `aggregate` beyond a mean: what a score is held against, what bounds it; and who is missing, in words."""
 
 from typing import Annotated, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -53,3 +54,17 @@ class Bound(BaseModel):
             score, -np.inf if self.at_least is None else self.at_least, np.inf if self.at_most is None else self.at_most
         )
         return np.where(applies, held, score)
+
+
+def missing_texts(missing_RN: np.ndarray, lacking: np.ndarray, named: list[str]) -> pa.Array:
+    """Who is missing where too few are there, in words; null elsewhere."""
+    bits = (1 << np.arange(len(named), dtype=np.int64))[:, None]
+    codes = np.where(missing_RN[:, lacking], bits, 0).sum(axis=0)
+    distinct, which = np.unique(codes, return_inverse=True)
+    texts = []
+    for code in distinct.tolist():
+        absent = [rater for place, rater in enumerate(named) if code >> place & 1]
+        texts.append(f"{len(absent)} of {len(named)} raters missing: {', '.join(absent)}")
+    at = np.full(len(lacking), -1, dtype=np.int64)
+    at[lacking] = which
+    return pa.array(texts, pa.string()).take(pa.array(at, mask=at < 0))

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from curate import tables
 from curate.models.asking import LikelihoodRequest
+from curate.models.likelihood import Tokens
 from curate.models.operator import ModelOperator
 from curate.score.judging import ModelKey
 from curate.tables import Grain
@@ -23,6 +24,10 @@ SIDES: dict[Grain, dict[str, tuple[str, str]]] = {
 """Per score column: the column of the text and the one of the whole completion."""
 
 
+TOKENS = pa.list_(pa.struct([("end", pa.int32()), ("logprob", pa.float32())]))
+"""Per token of an answer: the character at which it ends, null if the tokenizer does not tell, and its natural logarithm."""
+
+
 class Measured(NamedTuple):
     """What one model thinks of the answers of one side."""
 
@@ -31,8 +36,8 @@ class Measured(NamedTuple):
     tokens: np.ndarray
     """(N,) float32: tokens of the answer, its ending included."""
     errors: list[str | None]
-    each: list[np.ndarray | None] | None
-    """Per answer the logarithm of each token, where it was asked for."""
+    each: pa.Array | None
+    """Per answer the logarithm of each token and where it ends, where it was asked for: TOKENS."""
 
 
 class Likelihood(ModelOperator):
@@ -46,6 +51,8 @@ class Likelihood(ModelOperator):
     Null with an error: no text, an answer that was cut off, one too long for the model, or a failed call.
     """
 
+    version: ClassVar[int] = 2
+
     takes: ClassVar[tuple[Grain, ...]] = ("responses", "pairs")
 
     model: ModelKey = Field(description="The model that measures; the policy, where there are references.")
@@ -54,8 +61,8 @@ class Likelihood(ModelOperator):
     end: bool = Field(default=True, description="Count the token that ends an answer; then answers that were cut off have none.")
     tokens: bool = Field(
         default=False,
-        description="Keep the logarithm of every token, too: files of a column `logprobs.<model>` beside the others "
-        "(`chosen_logprobs.<model>` on pairs), which no later step reads.",
+        description="Keep the logarithm of every token, too, with where it ends: files of a column `logprobs.<model>` beside the "
+        "others (`chosen_logprobs.<model>` on pairs), which no later step reads; `curate why` tells of them.",
     )
 
     @model_validator(mode="after")
@@ -108,7 +115,7 @@ class Likelihood(ModelOperator):
         columns = {column: self._appended(table[column], measured) for column, measured in found.items()}
         if self.tokens:
             columns |= {
-                f"{column.removesuffix('scores')}logprobs.{key}": pa.array(one.each, pa.list_(pa.float32()))
+                f"{column.removesuffix('scores')}logprobs.{key}": one.each
                 for column, measured in found.items()
                 for key, one in zip(self.panel, measured, strict=True)
             }
@@ -135,15 +142,16 @@ class Likelihood(ModelOperator):
         sums = np.full(len(requests), np.nan, np.float32)
         tokens = np.full(len(requests), np.nan, np.float32)
         errors = list(faults)
-        each: list[np.ndarray | None] | None = None
+        each: pa.Array | None = None
         model: Any = self.called.likelihood(key)
         if self.tokens:
-            each = [None] * len(requests)
+            told: list[Tokens | None] = [None] * len(requests)
             for row, one in zip(rows, model.logprobs(asked), strict=True):
                 if isinstance(one, str):
                     errors[row] = one
                 else:
-                    each[row], sums[row], tokens[row] = one, one.sum(dtype=np.float64), len(one)
+                    told[row], sums[row], tokens[row] = one, one.values.sum(dtype=np.float64), len(one.values)
+            each = _as_lists(told)
         elif rows:
             totals = model.totals(asked)
             sums[rows], tokens[rows] = totals.sums, totals.tokens
@@ -161,6 +169,20 @@ class Likelihood(ModelOperator):
             errors = [first or second for first, second in zip(policy.errors, one.errors, strict=True)]
             lists = _append(lists, self.name, self.implied(key), implied, errors)
         return tables.flat(lists)
+
+
+def _as_lists(told: Sequence[Tokens | None]) -> pa.Array:
+    """What is told of each answer's tokens, as TOKENS; null where nothing is."""
+    lengths = np.array([0 if one is None else len(one.values) for one in told], np.int32)
+    some = [one for one in told if one is not None]
+    values = np.concatenate([np.zeros(0, np.float32), *(one.values for one in some)])
+    told_ends = [np.full(len(one.values), -1, np.int32) if one.ends is None else one.ends for one in some]
+    ends = np.concatenate([np.zeros(0, np.int32), *told_ends])
+    structs = pa.StructArray.from_arrays(
+        [pa.array(ends, pa.int32(), mask=ends < 0), pa.array(values, pa.float32())], fields=list(TOKENS.value_type)
+    )
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, structs, type=TOKENS, mask=pa.array([one is None for one in told], pa.bool_()))
 
 
 def _append(lists: Any, rater: str, aspect: str, values: np.ndarray, errors: Sequence[str | None]) -> pa.Array:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from curate import tables
-from curate.models.numbers import Conversation, Rewards
+from curate.models.numbers import Conversation, Rewards, cut_name
 from curate.models.operator import ModelOperator
 from curate.operator import RunsOn
 from curate.score.judging import ModelKey
@@ -87,7 +87,7 @@ class Reward(ModelOperator):
         """Scores by every model and, of several, by the step; what was cut; and the flags if rows are dropped."""
         raters = [*self.panel, *([self.name] if len(self.panel) > 1 else [])]
         scores = {f"{column}.{rater}.*" for column in SIDES[grain] for rater in raters}
-        return scores | {f"evidence.{self.name}.{_cut(key)}" for key in self.panel} | ({"flags"} if self.drop_cut else set())
+        return scores | {f"evidence.{self.name}.{cut_name(key)}" for key in self.panel} | ({"flags"} if self.drop_cut else set())
 
     def calls(self, rows: int) -> int:
         """One for each model and row; two where rows are pairs, which is not known here."""
@@ -138,13 +138,9 @@ class Reward(ModelOperator):
 
     def _evidence(self, table: pa.Table, cut_MN: np.ndarray) -> pa.Array:
         for key, cut in zip(self.panel, cut_MN, strict=True):
-            entries = tables.add_evidence(table, cut.astype(np.float32), self.name, _cut(key))
+            entries = tables.add_evidence(table, cut.astype(np.float32), self.name, cut_name(key))
             table = table.set_column(table.schema.get_field_index("evidence"), "evidence", entries)
         return tables.flat(table["evidence"])
-
-
-def _cut(key: str) -> str:
-    return f"{key.replace('.', '_')}_cut"
 
 
 def _append(lists: Any, rater: str, aspect: str, values: np.ndarray, errors: Sequence[str | None]) -> pa.Array:

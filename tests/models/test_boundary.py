@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from curate.models.boundary import Unmeasurable, measured
+from curate.models.boundary import Unmeasurable, measured, rising
 from tests import tiny
 
 
@@ -38,6 +38,38 @@ def test_a_merge_across_the_boundary_is_undone(words: Any) -> None:
     found = measured(words, [USER, answer])
     assert found.ids[: found.start] == prefix
     assert words.decode(found.ids[found.start :]) == "\n\nSecond line.<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    "answer", ["the first", " leading", "\n\nSecond line.", "🙂🙂 a", "مرحبا  x", "z\n \n", "a <|im_end|> b"]
+)
+def test_the_spans_of_tokens_put_together_are_the_answer(words: Any, answer: str) -> None:
+    found = measured(words, [USER, {"role": "assistant", "content": answer}])
+    assert found.ends is not None and len(found.ends) == len(found.ids) - found.start
+    spans = [answer[start:end] for start, end in zip([0, *found.ends], found.ends, strict=False)]
+    assert "".join(spans) == answer and spans[-1] == ""  # the ending is no text
+    for token, span in zip(found.ids[found.start : -1], spans, strict=False):
+        told = words.decode([token], clean_up_tokenization_spaces=False)
+        assert "\ufffd" in told or told == span  # parts of a character have no text of their own
+
+
+def test_ends_never_fall_and_reach_the_end() -> None:
+    assert rising([3, 2, 9, 4], 5) == [3, 3, 5, 5] and rising([0, 1], 4) == [0, 4]
+
+
+def test_a_tokenizer_that_does_not_tell_where_tokens_end_is_not_asked(words: Any) -> None:
+    class Slow:
+        is_fast = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(words, name)
+
+        def __call__(self, text: str, **options: Any) -> Any:
+            assert "return_offsets_mapping" not in options
+            return words(text, **options)
+
+    told = [USER, {"role": "assistant", "content": "the first"}]
+    assert measured(Slow(), told).ends is None and measured(Slow(), told).ids == measured(words, told).ids
 
 
 def test_without_its_end_an_answer_is_its_text_alone(words: Any) -> None:

@@ -42,9 +42,9 @@ def test_vectors_are_those_of_sentence_transformers(plain: np.ndarray, engine: s
 
 def test_what_means_the_same_is_near_and_what_is_too_long_is_counted() -> None:
     model = SentenceEmbed(minilm(batch_tokens=64))
-    cat, feline, rates, *_ = model.encode(TEXTS)
+    (cat, feline, rates, *_), cut = model.vectors(TEXTS)
     assert cat @ feline > 0.4 > 0.2 > cat @ rates
-    assert model.truncated == 1
+    assert cut.tolist() == [0, 0, 0, 402 - 256, 0, 0]  # [CLS], 400 words and [SEP], of which the model reads 256
 
 
 def test_batches_are_of_like_length_and_none_is_too_large() -> None:

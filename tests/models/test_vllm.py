@@ -139,7 +139,8 @@ def test_likelihoods_equal_those_of_transformers(session: Session, folder: Path,
         theirs = other.likelihood("t").logprobs(requests)
     for mine, its in zip(ours, theirs, strict=True):
         assert not isinstance(mine, str) and not isinstance(its, str)
-        assert mine.shape == its.shape and np.abs(mine - its).max() < 1e-2
+        assert mine.values.shape == its.values.shape and np.abs(mine.values - its.values).max() < 1e-2
+        assert mine.ends is not None and its.ends is not None and (mine.ends == its.ends).all()
 
 
 def test_an_answer_too_long_to_measure_is_an_error_of_its_own(session: Session) -> None:

@@ -44,8 +44,10 @@ def test_sum_and_mean_of_every_token(models: Session) -> None:
     tokens = Likelihood(model="policy", name="l", tokens=True).with_models(models)(rows())["logprobs.policy"].to_pylist()
     assert [len(row) if row else None for row in tokens] == [2, 6, None, None]  # words and signs, and the end
     for row, each in zip(plain[:2], tokens[:2], strict=True):
-        assert row["policy", "logprob"]["value"] == pytest.approx(sum(each), rel=1e-6)
-        assert row["policy", "mean_logprob"]["value"] == pytest.approx(sum(each) / len(each), rel=1e-6)
+        total = sum(token["logprob"] for token in each)
+        assert row["policy", "logprob"]["value"] == pytest.approx(total, rel=1e-6)
+        assert row["policy", "mean_logprob"]["value"] == pytest.approx(total / len(each), rel=1e-6)
+    assert [token["end"] for token in tokens[1]] == [2, 3, 7, 10, 14, 14]  # no|,| not| at| all|
 
 
 def test_what_cannot_be_measured_is_null_and_says_why(models: Session) -> None:
