@@ -19,32 +19,46 @@ def add_to(app: typer.Typer) -> None:
 
 def export(
     reference: Reference,
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="trl-dpo, trl-kto, trl-reward, trl-sft, parquet or jsonl.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="A format of the list above.")],
     out: Annotated[Path | None, typer.Option(help="Folder to make; else NAME-vN-FORMAT here.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in that folder.")] = False,
-    by: Annotated[str | None, typer.Option(metavar="RATER[:ASPECT]", help="trl-kto: the score that decides a label.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="RATER[:ASPECT]", help="The score that labels (trl-kto), ranks, or is win (sppo)."),
+    ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="X", help="trl-kto: the lowest score of a good response.")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(metavar="RATER[:ASPECT]", help="attributes: a score that becomes a column; repeatable.")
+    ] = None,
     goal: Annotated[str, typer.Option(metavar="system|user|none", help="Where a goal is put into words.")] = "system",
-    skip: Annotated[list[str] | None, typer.Option(metavar="identical", help="Leave such pairs out; may be repeated.")] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="REASON", help="Leave out rows refused for it, such as identical; repeatable.")
+    ] = None,
     drop: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Leave out what the format cannot carry; repeatable.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Prove that the trainer's own code loads it.")] = False,
-    tokenizer: Annotated[str | None, typer.Option(metavar="FOLDER", help="--check: tokenizer with a chat template.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(metavar="FOLDER", help="--check, masked-dpo: has a chat template.")] = None,
     max_length: Annotated[int | None, typer.Option(metavar="N", min=1, help="--check: count rows over so many tokens.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write training files; --check proves that they load."""
+    """Write training files; --check proves that they load.
+
+    Pairs: trl-dpo, trl-reward and ms-swift (with margin), soft-dpo (label_prob, weight), masked-dpo (spans), stages (a file
+    a stage), sppo, regression (log-odds of votes). Single responses: trl-kto, trl-sft, attributes (a column a score). Lists of a
+    prompt's responses: ranked-list (PRO), scored-list (KnowPAT), rlhflow, triple (TPO). Everything: parquet, jsonl.
+    """
     from curate.errors import UsageError
     from curate.export import export as write
     from curate.export.check import check as prove
     from curate.store.versions import Versions
 
-    if not check and (tokenizer or max_length):
-        raise UsageError("--tokenizer and --max-length belong to --check")
+    if not check and (max_length or (tokenizer and to != "masked-dpo")):
+        raise UsageError("--tokenizer and --max-length belong to --check, --tokenizer also to masked-dpo")
     version = Versions(store_root(store)).find(reference)
     options = {"by": by, "threshold": threshold, "goal": goal, "skip": tuple(skip or ()), "drop": tuple(drop or ())}
+    options |= {"attribute": tuple(attribute or ()), "tokenizer": tokenizer if to == "masked-dpo" else None}
     done = write(version, to, out, force, **options)
     report = prove(done.path, tokenizer, max_length) if check else None
     if as_json:

@@ -5,11 +5,11 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from curate.errors import ExportError, UsageError
 from curate.export import tokenizing
@@ -18,7 +18,9 @@ from curate.export.format import Format
 from curate.export.formats import FORMATS
 
 MISSING = "TRL is not installed, so only the schema was checked: pip install 'curate[export-check]', then check again"
+NO_TRAINER = "TRL has no trainer for {name}: checked were the schema of every row, and that load_dataset loads them unchanged"
 TRAINER_ROWS = 64  # enough to pass every branch of a trainer's preparation; all rows are tokenised before
+SIDES = ("chosen", "rejected", "reference", "completion")
 SHOWN = 5  # problems of one kind worth printing
 
 
@@ -43,7 +45,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     trl: str | None = None
-    """Version of TRL it was proven with; None if only the schema was checked."""
+    """Version of TRL it was proven with; None if no trainer of it was tried."""
     tokenizer: str | None = None
 
     @property
@@ -74,12 +76,14 @@ def check(folder: Path | str, tokenizer: str | None = None, max_length: int | No
         _check_schema(form, path, note["rows"][split], report)
     if not form.typed:
         return report
-    if importlib.util.find_spec("trl") is None:
+    if form.proof is None:
+        report.notes.append(NO_TRAINER.format(name=form.name))
+    elif importlib.util.find_spec("trl") is None:
         report.notes.append(MISSING)
         return report
     if report.passed:
         with _quiet():
-            _check_with_trl(form, folder, files, tokenizer, max_length, report)
+            _check_loading(_Job(form, folder, files, tokenizer, max_length, report))
     return report
 
 
@@ -115,59 +119,101 @@ def _check_schema(form: Format, path: Path, rows: int, report: Report) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without progress bars and warnings of the libraries that are tried."""
-    import datasets
-    from transformers.utils import logging as transformers_logging
-
-    bars = not datasets.are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
     silenced = logging.root.manager.disable
-    datasets.disable_progress_bars()
-    transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("ignore")
+            for bars in _progress_bars():
+                if bars.shown:
+                    bars.hide()
+                    stack.callback(bars.show)
             yield
     finally:
         logging.disable(silenced)
-        if bars[0]:
-            datasets.enable_progress_bars()
-        if bars[1]:
-            transformers_logging.enable_progress_bar()
 
 
-def _check_with_trl(
-    form: Format, folder: Path, files: dict[str, Path], tokenizer: str | None, max_length: int | None, report: Report
-) -> None:
-    import trl
+class _Bars(NamedTuple):
+    """The progress bars of a library."""
+
+    shown: bool
+    hide: Callable[[], None]
+    show: Callable[[], None]
+
+
+def _progress_bars() -> Iterator[_Bars]:
+    import datasets
+
+    yield _Bars(not datasets.are_progress_bars_disabled(), datasets.disable_progress_bars, datasets.enable_progress_bars)
+    if importlib.util.find_spec("transformers") is not None:
+        from transformers.utils import logging as others
+
+        yield _Bars(others.is_progress_bar_enabled(), others.disable_progress_bar, others.enable_progress_bar)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is checked, with what, and where findings go."""
+
+    form: Format
+    folder: Path
+    files: dict[str, Path]
+    """By split."""
+    tokenizer: str | None
+    max_length: int | None
+    report: Report
+
+
+def _check_loading(job: _Job) -> None:
+    """Every row as `load_dataset` loads it, and what the format's trainer makes of some."""
     from datasets import load_dataset
+
+    with tempfile.TemporaryDirectory(prefix="curate-check-") as scratch:
+        try:
+            loaded = load_dataset(str(job.folder), cache_dir=f"{scratch}/cache")
+        except Exception as error:  # whatever a loader throws at a user is what we are here to find
+            job.report.problems.append(f"load_dataset cannot load {job.folder}: {_said(error)}")
+            return
+        if set(loaded) != set(job.files):
+            job.report.problems.append(f"load_dataset found splits {sorted(loaded)}, {NOTE} says {sorted(job.files)}")
+            return
+        for split, path in job.files.items():
+            _check_unchanged(path, loaded[split], job.report)
+        if job.form.proof is not None:
+            _check_with_trl(job, job.form.proof, loaded, f"{scratch}/trainer")
+
+
+def _check_unchanged(path: Path, loaded: Any, report: Report) -> None:
+    """Whether every row is the file's."""
+    changed = [number for number, (row, written) in enumerate(zip(loaded, file_rows(path), strict=True), 1) if row != written]
+    if changed:
+        report.problems.append(f"{path.name}, row {changed[0]} is not the same once loaded by load_dataset")
+    if len(changed) > 1:
+        report.problems.append(f"{path.name}: {len(changed)} rows are not the same once loaded")
+
+
+def _check_with_trl(job: _Job, proof: str, loaded: Any, scratch: str) -> None:
+    import trl
 
     from curate.export.trainers import prepare
 
+    report = job.report
     report.trl = trl.__version__
-    report.tokenizer = tokenizer or "built in, one token a byte"
-    reader = tokenizing.load(tokenizer) if tokenizer else tokenizing.bytewise()
-    with tempfile.TemporaryDirectory(prefix="curate-check-") as scratch:
-        try:
-            loaded = load_dataset(str(folder), cache_dir=f"{scratch}/cache")
-        except Exception as error:  # whatever a loader throws at a user is what we are here to find
-            report.problems.append(f"load_dataset cannot load {folder}: {_said(error)}")
-            return
-        if set(loaded) != set(files):
-            report.problems.append(f"load_dataset found splits {sorted(loaded)}, {NOTE} says {sorted(files)}")
-            return
-        for split, path in files.items():
-            _check_split(split, path, loaded[split], reader, max_length, report)
-        if not report.passed:
-            return
-        split = next(iter(files))
-        part = loaded[split].select(range(min(TRAINER_ROWS, len(loaded[split]))))
-        try:
-            prepared = prepare(form.name, part, reader, f"{scratch}/trainer")
-        except Exception as error:
-            report.problems.append(f"{form.trainer} cannot prepare {split}: {_said(error)}")
-            return
-        if len(prepared) != len(part):
-            report.problems.append(f"{form.trainer} prepared {len(prepared)} of {len(part)} rows of {split}")
+    report.tokenizer = job.tokenizer or "built in, one token a byte"
+    reader = tokenizing.load(job.tokenizer) if job.tokenizer else tokenizing.bytewise()
+    for split, path in job.files.items():
+        _check_split(split, path, loaded[split], reader, job.max_length, report)
+    if not report.passed:
+        return
+    split = next(iter(job.files))
+    part = loaded[split].select(range(min(TRAINER_ROWS, len(loaded[split]))))
+    try:
+        prepared = prepare(proof, part, reader, scratch)
+    except Exception as error:
+        report.problems.append(f"{job.form.trainer} cannot prepare {split}: {_said(error)}")
+        return
+    if len(prepared) != len(part):
+        report.problems.append(f"{job.form.trainer} prepared {len(prepared)} of {len(part)} rows of {split}")
 
 
 def _said(error: Exception) -> str:
@@ -176,16 +222,12 @@ def _said(error: Exception) -> str:
 
 
 def _check_split(split: str, path: Path, loaded: Any, reader: Any, max_length: int | None, report: Report) -> None:
-    """Every row as loaded: equal to the file's, conversational, and tokenised as the trainers do."""
+    """Every row as loaded: conversational, and tokenised as the trainers do."""
     from trl.data_utils import is_conversational
 
     found = report.splits[split]
-    refused = changed = 0
-    for number, (row, written) in enumerate(zip(loaded, file_rows(path), strict=True), 1):
-        if row != written:
-            changed += 1
-            if changed == 1:
-                report.problems.append(f"{path.name}, row {number} is not the same once loaded by load_dataset")
+    refused = 0
+    for number, row in enumerate(loaded, 1):
         if not is_conversational(row):
             report.problems.append(f"{path.name}, row {number} is not conversational to TRL")
             return
@@ -197,8 +239,6 @@ def _check_split(split: str, path: Path, loaded: Any, reader: Any, max_length: i
                 report.problems.append(f"{path.name}, row {number}: the chat template refuses it: {_said(error)}{_hint(row)}")
     if refused > 1:
         report.problems.append(f"{path.name}: the chat template refuses {refused} rows in all")
-    if changed > 1:
-        report.problems.append(f"{path.name}: {changed} rows are not the same once loaded")
     if found.not_prefix:
         report.notes.append(
             f"{path.name}: in {found.not_prefix} rows the tokenised prompt does not begin prompt and completion; "
@@ -219,7 +259,7 @@ def _measure(row: dict[str, Any], reader: Any, max_length: int | None, found: Sp
     """Tokenise a row as DPOTrainer, KTOTrainer and SFTTrainer of TRL 1.16 do, and add it to what was found."""
     tools = json.loads(row["tools"]) if row.get("tools") else None
     prompt = _tokens(reader, row["prompt"], tools, add_generation_prompt=True)
-    sides = [_tokens(reader, row["prompt"] + row[side], tools) for side in ("chosen", "rejected", "completion") if side in row]
+    sides = [_tokens(reader, row["prompt"] + row[side], tools) for side in SIDES if side in row]
     longest = max(len(side) for side in sides)
     found.not_prefix += any(side[: len(prompt)] != prompt for side in sides)
     found.longest_prompt = max(found.longest_prompt, len(prompt))

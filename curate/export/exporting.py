@@ -2,22 +2,24 @@
 
 import difflib
 import json
+import math
 import os
 import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from pydantic import ValidationError
 
 from curate import __version__
 from curate.errors import ExportError, UnknownName, UsageError
-from curate.export import messages, schemas
+from curate.export import messages
 from curate.export.format import EVIDENCE, Format, Options, Run
 from curate.export.formats import FORMATS
 from curate.store import arrow, disk
@@ -25,7 +27,6 @@ from curate.store.versions import Version
 
 FORMAT = 1
 NOTE = "export.json"
-FEATURES = {"label": "bool", "margin": "float64"}  # every other column of text
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ def export(version: Version, to: str, out: Path | str | None = None, force: bool
     refuse(form, run)
     form.prepare(run)
     with _staged(folder, force) as staged:
-        files = _write_splits(form, run, staged)
+        files = _write_parts(form, run, staged)
         form.finish(run)
+        files = _filled(form, run, files)
         note = _note(form, run, staged, files)
         _write_json(staged / NOTE, note)
         if form.typed:
@@ -152,13 +154,13 @@ class _File:
     path: Path
     json_columns: Collection[str] = ()
     rows: int = 0
-    columns: list[str] = field(default_factory=list)
+    columns: pa.Schema | None = None
     _out: Any = None
 
     def write(self, table: pa.Table) -> None:
         if not table.num_rows:
             return
-        self.columns, self.rows = table.column_names, self.rows + table.num_rows
+        self.columns, self.rows = table.schema, self.rows + table.num_rows
         if self.path.suffix == ".parquet":
             self._out = self._out or pq.ParquetWriter(self.path, table.schema, compression="zstd")
             self._out.write_table(table)
@@ -171,20 +173,25 @@ class _File:
             self._out.close()
 
 
-def _write_splits(form: Format, run: Run, folder: Path) -> dict[str, _File]:
+def _write_parts(form: Format, run: Run, folder: Path) -> dict[str, _File]:
     files = {}
-    for split in run.splits():
-        file = _File(folder / f"{split}.{form.suffix}", form.json_columns)
+    for part in form.parts(run):
+        files[part] = _File(folder / f"{part}.{form.suffix}", form.json_columns)
         try:
-            for table in run.read(split, form.reads(run)):
-                file.write(form.rows(table, run) if table.num_rows else table)
+            for table in form.read(run, part):
+                files[part].write(table)
         finally:
-            file.close()
-        files[split] = file
-    if not any(file.rows for file in files.values()):
+            files[part].close()
+    return files
+
+
+def _filled(form: Format, run: Run, files: dict[str, _File]) -> dict[str, _File]:
+    """The files that hold a row. ExportError if none does."""
+    filled = {part: file for part, file in files.items() if file.rows}
+    if not filled:
         left = ", ".join(f"{count:,} {reason}" for reason, count in sorted(run.left_out.items())) or "the version has none"
         raise ExportError(f"{form.name} of {run.version} would hold no row ({left}); nothing was written")
-    return {split: file for split, file in files.items() if file.rows}
+    return filled
 
 
 def lines(table: pa.Table, json_columns: Collection[str] = ()) -> Iterator[str]:
@@ -236,9 +243,25 @@ def card(form: Format, run: Run, files: dict[str, _File]) -> str:
     for split, file in files.items():
         header += [f"  - split: {split}", f"    path: {file.path.name}"]
     header += ["dataset_info:", "  features:"]
-    for name in first.columns:
-        kind = "list: json" if name in schemas.MESSAGE_COLUMNS else f"dtype: {FEATURES.get(name, 'string')}"
-        header += [f"  - name: {name}", f"    {kind}"]
+    for column in first.columns or ():
+        header += [f"  - name: {quoted(column.name)}", *(f"    {line}" for line in feature(column.type))]
     rows = ", ".join(f"{split} {file.rows:,}" for split, file in files.items())
     body = f"# {run.version} for {form.trainer}\n\nRows: {rows}. Written by curate as {form.name}; `{NOTE}` says how.\n"
     return "\n".join(["---", *header, "---", "", body])
+
+
+def quoted(text: str) -> str:
+    """A text as YAML on one line, in ASCII: a column may be called anything."""
+    return yaml.safe_dump(text, default_style='"', width=math.inf).strip()
+
+
+def feature(kind: pa.DataType) -> list[str]:
+    """What a card says of a column of that type, line by line."""
+    if not pa.types.is_list(kind):
+        return [f"dtype: {'float64' if pa.types.is_float64(kind) else kind}"]
+    if messages.is_messages(kind):
+        return ["list: json"]
+    if pa.types.is_struct(kind.value_type):
+        return ["list:", *(line for one in kind.value_type for line in (f"- name: {one.name}", f"  {feature(one.type)[0]}"))]
+    inner = feature(kind.value_type)
+    return ["list:", *(f"  {line}" for line in inner)] if pa.types.is_list(kind.value_type) else [f"list: {inner[0][7:]}"]

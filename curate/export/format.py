@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 from curate import tables
 from curate.errors import ExportError
 from curate.export import goals, messages
+from curate.export.refusals import Reason, refuse_left_out
 from curate.store.versions import Version, data_files, read_version
 from curate.tables import Grain
 
@@ -30,12 +31,16 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: str | None = None
-    """Score that decides an absolute label, as rater or rater:aspect."""
+    """Score that decides an absolute label or the order of a list, or is a win probability, as rater or rater:aspect."""
     threshold: FiniteFloat | None = None
     """Lowest score of a good response, in the rater's unit."""
     goal: Place = "system"
     """Where a goal is put into words."""
-    skip: tuple[Literal["identical"], ...] = ()
+    attribute: tuple[str, ...] = ()
+    """Scores that become columns, as rater or rater:aspect; all if none is named."""
+    tokenizer: str | None = None
+    """Folder of the tokenizer whose tokens get the weights of spans."""
+    skip: tuple[Reason, ...] = ()
     """Rows to leave out rather than refuse."""
     drop: tuple[Dropped, ...] = ()
     """Columns to leave out rather than refuse."""
@@ -55,6 +60,8 @@ class Run:
     """128-bit hash of every response written, and its label: about 150 bytes each."""
     examples: dict[str, str] = field(default_factory=dict)
     """Id of the first row left out, by reason."""
+    reader: Any = None
+    """The tokenizer of the options, where the format uses it."""
 
     @property
     def grain(self) -> Grain:
@@ -69,12 +76,12 @@ class Run:
             self.version.manifest["splits"], key=lambda name: (usual.index(name) if name in usual else len(usual), name)
         )
 
-    def columns(self) -> pa.Schema:
-        """Columns of its rows."""
-        files = data_files(self.version, f"{self.grain}/")
+    def columns(self, grain: Grain | None = None) -> pa.Schema:
+        """Columns of its rows, or of its rows of another grain."""
+        files = data_files(self.version, f"{grain or self.grain}/")
         if not files:
             raise ExportError(
-                f"{self.version} has no {self.grain} files in {self.version.path}; `curate verify` says what is missing"
+                f"{self.version} has no {grain or self.grain} files in {self.version.path}; `curate verify` says what is missing"
             )
         with pa.memory_map(str(files[0])) as source:
             return pa.ipc.open_file(source).schema
@@ -119,12 +126,23 @@ class Format(ABC):
     """Three lines that load it; {path} is the folder, {split} the first split."""
     typed: ClassVar[bool] = True
     """Whether a card with column types lies beside the files, so that `load_dataset` need not guess them."""
+    proof: ClassVar[str | None] = None
+    """The trainer of TRL that a check gives it to (see `trainers.prepare`); None if TRL has none that reads it."""
 
     json_columns: ClassVar[tuple[str, ...]] = ()
     """Columns of JSON text that are written as values."""
 
     def prepare(self, run: Run) -> None:  # noqa: B027 - most formats have nothing to refuse
         """Refuse what this format cannot do before anything is written."""
+
+    def parts(self, run: Run) -> list[str]:
+        """Names of the files it makes, in order: the version's splits."""
+        return run.splits()
+
+    def read(self, run: Run, part: str) -> Iterator[pa.Table]:
+        """The batches of training rows of a file."""
+        for table in run.read(part, self.reads(run)):
+            yield self.rows(table, run) if table.num_rows else table
 
     @abstractmethod
     def reads(self, run: Run) -> list[str]:
@@ -138,8 +156,9 @@ class Format(ABC):
     def schema(self) -> dict[str, Any]:
         """JSON schema of a row."""
 
-    def finish(self, run: Run) -> None:  # noqa: B027 - as above
+    def finish(self, run: Run) -> None:
         """Refuse what showed only while writing."""
+        refuse_left_out(run.left_out, run.examples, run.options.skip)
 
 
 class TrlFormat(Format):
@@ -172,16 +191,6 @@ class TrlFormat(Format):
         same = messages.equal(table["chosen"], table["rejected"])
         run.leave_out("identical", same, table["pair_id"])
         return table.filter(pa.array(~same)) if same.any() else table
-
-    def refuse_identical(self, run: Run) -> None:
-        """ExportError if pairs with equal sides were found and nobody said to skip them."""
-        count = run.left_out["identical"]
-        if count and "identical" not in run.options.skip:
-            many = "s have" if count > 1 else " has"
-            raise ExportError(
-                f"{count} pair{many} the same messages as chosen and rejected, first {run.examples['identical']}: no preference "
-                f"to learn; find the cause with `curate why`, or say --skip identical"
-            )
 
 
 def first_of_each(keys: list[str], run: Run, labels: list[bool] | None = None) -> np.ndarray:

@@ -135,8 +135,11 @@ def tool_calls(text: str) -> Any:
 
 
 def parsed(text: str) -> Any:
-    """The value of a JSON text; ExportError if it is none."""
+    """The value of a JSON text; ExportError if it is none, or spells half a character, which no file can hold."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise ExportError(f"a tool call or JSON column holds no JSON ({error}): {text[:60]!r}; mend it at the source") from error
+    if "\\ud" in text.lower() and (fault := tables.text_fault(json.dumps(value, ensure_ascii=False).replace("\0", ""))):
+        raise ExportError(f"a tool call or JSON column holds a {fault}: {text[:60]!r}; mend it at the source")
+    return value

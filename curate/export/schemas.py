@@ -35,10 +35,17 @@ TOOLS: Schema = {
 PAIR_ID: Schema = {"type": "string", "description": "The pair in its version; `curate why` tells its story."}
 RESPONSE_ID: Schema = {"type": ["string", "null"], "description": "The response in its version; null if it has no id."}
 
-MESSAGE_COLUMNS = ("prompt", "chosen", "rejected", "completion")
 DPO: dict[str, Schema] = {"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, "tools": TOOLS, "pair_id": PAIR_ID}
 REWARD: dict[str, Schema] = DPO | {
     "margin": {"type": "number", "minimum": 0, "description": "Score of chosen minus score of rejected, in the rater's unit."}
+}
+SWIFT: dict[str, Schema] = {
+    "messages": MESSAGES | {"description": "Prompt and chosen response."},
+    "rejected_messages": MESSAGES | {"description": "The same prompt and the rejected response."},
+    "tools": TOOLS,
+    "rejected_tools": TOOLS,
+    "pair_id": PAIR_ID,
+    "margin": REWARD["margin"],
 }
 SFT: dict[str, Schema] = {"prompt": MESSAGES, "completion": MESSAGES, "tools": TOOLS, "response_id": RESPONSE_ID}
 KTO: dict[str, Schema] = {
@@ -47,6 +54,80 @@ KTO: dict[str, Schema] = {
     "label": {"type": "boolean", "description": "Whether the response's score reaches the threshold."},
     "tools": TOOLS,
     "response_id": RESPONSE_ID,
+}
+PROBABILITY: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+SOFT: dict[str, Schema] = DPO | {
+    "label_prob": PROBABILITY | {"description": "Probability that the chosen side is better."},
+    "weight": {"type": "number", "description": "Weight of the pair in the loss; 1 where the version has none."},
+}
+SPPO: dict[str, Schema] = {
+    "chosen": MESSAGES | {"description": "Prompt and chosen response; the trainer takes all but the last message as prompt."},
+    "rejected": MESSAGES | {"description": "The same prompt and the rejected response."},
+    "chosen_probs": PROBABILITY | {"description": "Probability that chosen is better than rejected."},
+    "chosen_probs_win": PROBABILITY | {"description": "Mean probability of chosen over the prompt's responses."},
+    "chosen_probs_lose": PROBABILITY | {"description": "Mean probability of rejected over the prompt's responses."},
+    "pair_id": PAIR_ID,
+}
+REGRESSION: dict[str, Schema] = DPO | {
+    "p_win": PROBABILITY | {"description": "Probability that chosen is better, as the votes have it."},
+    "target": {"type": "number", "description": "Log-odds that chosen is better, finite: what the rewards' difference learns."},
+}
+SPANS: Schema = {
+    "type": "array",
+    "description": "Spans of characters of the side's last message, end excluded; weight 0 keeps a span out of the loss.",
+    "items": {
+        "type": "object",
+        "properties": {
+            "start": {"type": "integer", "minimum": 0},
+            "end": {"type": "integer", "minimum": 0},
+            "weight": {"type": "number"},
+        },
+        "required": ["start", "end", "weight"],
+        "additionalProperties": False,
+    },
+}
+TOKEN_IDS: Schema = {"type": "array", "items": {"type": "integer"}, "description": "The side's tokens after the prompt's."}
+TOKEN_WEIGHTS: Schema = {"type": "array", "items": {"type": "number"}, "description": "Weight of each of these tokens."}
+MASKED: dict[str, Schema] = DPO | {
+    f"{side}_{name}": kind
+    for side in ("chosen", "rejected")
+    for name, kind in (("spans", SPANS), ("token_ids", TOKEN_IDS), ("token_weights", TOKEN_WEIGHTS))
+}
+TEXTS: Schema = {"type": "array", "minItems": 2, "items": {"type": "string"}}
+NUMBERS: Schema = {"type": "array", "minItems": 2, "items": {"type": "number"}}
+PROMPT_ID: Schema = {"type": "string", "description": "The prompt in its version."}
+RANKED: dict[str, Schema] = {
+    "prefix": {
+        "type": "array",
+        "minItems": 2,
+        "items": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+        "description": "The prompt once for each response: turns after role marks, the last the assistant's mark alone.",
+    },
+    "suffix": TEXTS | {"description": "The responses, the best first."},
+    "reward": NUMBERS | {"description": "Their scores, falling; equal ones stand side by side."},
+    "sft_index": {"const": 0, "description": "The response whose likelihood is learnt too: the best."},
+    "prompt_id": PROMPT_ID,
+}
+SCORED: dict[str, Schema] = {
+    "query": {"type": "string", "description": "The prompt's one message."},
+    "responses": TEXTS | {"description": "The responses, the best first."},
+    "scores": NUMBERS | {"description": "Their scores, falling."},
+    "prompt_id": PROMPT_ID,
+}
+RLHFLOW: dict[str, Schema] = {
+    "prompt": MESSAGES,
+    "responses": TEXTS | {"description": "The responses, the best first."},
+    "rewards": NUMBERS | {"description": "Their scores, falling."},
+    "tools": TOOLS,
+    "prompt_id": PROMPT_ID,
+}
+TRIPLE: dict[str, Schema] = {
+    "prompt": MESSAGES,
+    "reference": MESSAGES | {"description": "The best response."},
+    "chosen": MESSAGES | {"description": "The second best."},
+    "rejected": MESSAGES | {"description": "The worst."},
+    "tools": TOOLS,
+    "prompt_id": PROMPT_ID,
 }
 
 
@@ -65,6 +146,12 @@ def row_schema(form: "Format", columns: dict[str, Schema], required: list[str]) 
         "additionalProperties": False,
         "$defs": {"message": MESSAGE},
     }
+
+
+def rated_schema(form: "Format") -> Schema:
+    """Schema of a response with a column for each of its attributes."""
+    rating = {"type": ["number", "null"], "description": "An attribute, named by its aspect; null: not rated, out of the loss."}
+    return row_schema(form, SFT, ["prompt", "completion"]) | {"additionalProperties": rating}
 
 
 def everything_schema(form: "Format", parsed: bool = False) -> Schema:

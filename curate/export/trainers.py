@@ -2,22 +2,27 @@
 
 from typing import Any
 
+KINDS = {
+    "trl-dpo": ("trl", "DPO"),
+    "trl-kto": ("trl", "KTO"),
+    "trl-reward": ("trl", "Reward"),
+    "trl-sft": ("trl", "SFT"),
+    "trl-tpo": ("trl.experimental.tpo", "TPO"),
+}
+"""Module and name of each trainer."""
+
 
 def prepare(form: str, rows: Any, tokenizer: Any, scratch: str) -> Any:
-    """What the trainer of a format makes of a dataset before training: `trainer.train_dataset`.
+    """What a trainer, by its key in KINDS, makes of a dataset before training: `trainer.train_dataset`.
 
     rows: a `datasets.Dataset`. Nothing is truncated or left out for its length.
     """
-    import trl
+    from importlib import import_module
 
     shared: dict[str, Any] = {"output_dir": scratch, "max_length": None, "use_cpu": True, "bf16": False, "report_to": "none"}
-    kinds = {
-        "trl-dpo": (trl.DPOTrainer, trl.DPOConfig),
-        "trl-kto": (trl.KTOTrainer, trl.KTOConfig),
-        "trl-reward": (trl.RewardTrainer, trl.RewardConfig),
-        "trl-sft": (trl.SFTTrainer, trl.SFTConfig),
-    }
-    trainer, config = kinds[form]
+    module, name = KINDS[form]
+    found = import_module(module)
+    trainer, config = getattr(found, f"{name}Trainer"), getattr(found, f"{name}Config")
     model = f"{scratch}/model"
     (_scorer if form == "trl-reward" else _writer)(tokenizer).save_pretrained(model)  # trainers load their reference by name
     return trainer(model=model, args=config(**shared), train_dataset=rows, processing_class=tokenizer).train_dataset

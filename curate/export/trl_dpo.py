@@ -12,6 +12,7 @@ class TrlDpo(TrlFormat):
     """Preference, conversational, explicit prompt."""
 
     name: ClassVar[str] = "trl-dpo"
+    proof: ClassVar[str | None] = name
     description: ClassVar[str] = "prompt, chosen and rejected messages"
     trainer: ClassVar[str] = "DPOTrainer"
     load: ClassVar[str] = (
@@ -28,7 +29,3 @@ class TrlDpo(TrlFormat):
     def schema(self) -> dict[str, Any]:
         """JSON schema of a row."""
         return schemas.row_schema(self, schemas.DPO, ["prompt", "chosen", "rejected", "pair_id"])
-
-    def finish(self, run: Run) -> None:
-        """Refuse identical pairs."""
-        self.refuse_identical(run)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from curate import tables
 from curate.errors import ExportError, UsageError
-from curate.export import schemas
+from curate.export import schemas, series
 from curate.export.format import Run, TrlFormat, first_of_each, side_keys
 
 SIDES = ("chosen", "rejected")
@@ -22,6 +22,7 @@ class TrlKto(TrlFormat):
     """
 
     name: ClassVar[str] = "trl-kto"
+    proof: ClassVar[str | None] = name
     description: ClassVar[str] = "prompt and completion messages with a label: whether its score reaches --threshold"
     trainer: ClassVar[str] = "KTOTrainer"
     tested: ClassVar[str] = "trl>=1.16,<1.17"  # 1.0.0 raised TypeError on conversational rows
@@ -34,18 +35,12 @@ class TrlKto(TrlFormat):
 
     def prepare(self, run: Run) -> None:
         """Refuse to label without a score and a threshold, or with a score that is not there or ambiguous."""
-        known: list[list[str]] = run.version.manifest["raters"].get("chosen_scores", [])
-        names = ", ".join(f"{rater}:{aspect}" if aspect else rater for rater, aspect in known) or "none"
         if run.options.by is None or run.options.threshold is None:
+            there = series.named(series.known(run, "chosen_scores"))
             raise UsageError(
-                f"trl-kto needs --by RATER[:ASPECT] and --threshold X: a score from which on a response is good (scores: {names})"
+                f"trl-kto needs --by RATER[:ASPECT] and --threshold X: a score from which on a response is good (scores: {there})"
             )
-        rater, aspect = tables.split_rater(run.options.by)
-        matching = [one for one in known if one[0] == rater and aspect in (None, one[1])]
-        if not matching:
-            raise UsageError(f"{run.version} has no score --by {run.options.by} (scores: {names})")
-        if len(matching) > 1:
-            raise UsageError(f"--by {run.options.by} means {len(matching)} scores: say which aspect (scores: {names})")
+        series.meant(run, run.options.by, "chosen_scores")
 
     def reads(self, run: Run) -> list[str]:
         """The scores of both sides besides."""

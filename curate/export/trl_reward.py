@@ -13,10 +13,13 @@ from curate.export.format import Run, TrlFormat, shortest
 class TrlReward(TrlFormat):
     """Preference, conversational, explicit prompt, with the margin where every pair has one.
 
-    The trainer subtracts the margin from the difference of its two rewards, so it is in the unit of the reward learnt.
+    The trainer subtracts the margin from the difference of its two rewards, so it is in the unit of the reward learnt. OpenRLHF's
+    reward trainer reads the same columns (prompt_key, chosen_key and rejected_key by these names) and `margin` by itself; what
+    ms-swift reads is the format ms-swift.
     """
 
     name: ClassVar[str] = "trl-reward"
+    proof: ClassVar[str | None] = name
     description: ClassVar[str] = "prompt, chosen and rejected messages, and the margin if every pair has one"
     trainer: ClassVar[str] = "RewardTrainer"
     load: ClassVar[str] = (
@@ -58,7 +61,3 @@ class TrlReward(TrlFormat):
     def schema(self) -> dict[str, Any]:
         """JSON schema of a row."""
         return schemas.row_schema(self, schemas.REWARD, ["prompt", "chosen", "rejected", "pair_id"])
-
-    def finish(self, run: Run) -> None:
-        """Refuse identical pairs."""
-        self.refuse_identical(run)

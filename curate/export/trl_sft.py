@@ -12,6 +12,7 @@ class TrlSft(TrlFormat):
     """Prompt and completion: the chosen side of every pair, each response once under its prompt and goal."""
 
     name: ClassVar[str] = "trl-sft"
+    proof: ClassVar[str | None] = name
     description: ClassVar[str] = "prompt and completion messages: every chosen response once"
     trainer: ClassVar[str] = "SFTTrainer"
     load: ClassVar[str] = (

@@ -11,8 +11,9 @@ import pytest
 
 from curate import ids
 from curate.operator import Operator
+from curate.pair.pair import Pair
 from curate.store.versions import Version
-from tests.publish.versions import make
+from tests.publish.versions import answer, make
 
 Row = dict[str, Any]
 MakeVersion = Callable[..., Version]
@@ -58,6 +59,48 @@ def version(tmp_path: Path) -> MakeVersion:
     return build
 
 
+def answers(*rows: tuple[str, str, float | None], **common: Any) -> list[Row]:
+    """Responses from (prompt, text, score by rm)."""
+    return [answer(prompt, text, score, **common) for prompt, text, score in rows]
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> MakeVersion:
+    """Makes a version of responses, paired best against worst unless told otherwise."""
+
+    def build(rows: Sequence[Row], operators: Sequence[Operator] | None = None, root: str = "store") -> Version:
+        return make(tmp_path / root, rows, [Pair(name="pair", by="rm")] if operators is None else operators)
+
+    return build
+
+
+LIST = ("ranked-list", "scored-list", "rlhflow", "triple", "attributes")
+"""Formats made of responses."""
+RICH: dict[str, Row] = {
+    "soft-dpo": {"label_prob": 0.9, "weight": 2.0},
+    "masked-dpo": {"spans": [{"side": "chosen", "start": 0, "end": 2, "weight": 0.0}]},
+    "stages": {"stage": 0},
+    "sppo": {"label_prob": 0.9, "chosen_scores": scores({"p:win": 0.7}), "rejected_scores": scores({"p:win": 0.3})},
+    "regression": {"label_prob": 0.9, "evidence": [{"by": "p", "name": "logit", "value": 2.2}]},
+}
+"""What pairs have besides, for each format that needs it."""
+NEEDED: dict[str, Row] = {"trl-kto": {"by": "rm", "threshold": 5}, "regression": {"by": "p"}}
+"""Options that a format needs for the versions of `fitting`."""
+
+
+@pytest.fixture
+def fitting(version: MakeVersion, listed: MakeVersion) -> Callable[[str], Version]:
+    """Makes a small version that a format can be made of."""
+
+    def build(name: str) -> Version:
+        if name in LIST:
+            return listed(answers(("A?", "good", 9), ("A?", "fair", 5), ("A?", "bad", 1)))
+        more = RICH.get(name, {"margin": 1.5, "meta": '{"k": 1}'})
+        return version([pair(prompt, "good", "bad", **more) for prompt in ("A?", "B?")])
+
+    return build
+
+
 @pytest.fixture
 def trl() -> None:
     """TRL; without it the test is skipped, or fails where CI=true."""
@@ -68,4 +111,4 @@ def trl() -> None:
 
 
 def read(folder: Path, split: str = "train") -> list[Row]:
-    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_bytes().split(b"\n") if line]

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from curate.errors import UsageError
 from curate.export import FORMATS, export
 from curate.export.check import check
 from curate.export.schemas import export_schemas
-from tests.export.conftest import MakeVersion, pair
+from curate.store.versions import Version
+from tests.export.conftest import NEEDED, MakeVersion, answers, pair
 
 
 @pytest.fixture
@@ -31,11 +33,24 @@ def spoil(folder: Path, **columns: Any) -> None:
 
 @pytest.mark.usefixtures("without_trl")
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_agrees_with_its_schema(version: MakeVersion, tmp_path: Path, name: str) -> None:
-    made = version([pair("A?", "good", "bad", margin=1.5, meta='{"k": 1}'), pair("B?", "good", "bad", margin=2)])
-    report = check(export(made, name, tmp_path / "out", by="rm", threshold=5).path)
+def test_every_format_agrees_with_its_schema(fitting: Callable[[str], Version], tmp_path: Path, name: str) -> None:
+    report = check(export(fitting(name), name, tmp_path / "out", **NEEDED.get(name, {})).path)
     assert report.problems == []
-    assert bool(report.notes) == name.startswith("trl-")
+    assert bool(report.notes) == FORMATS[name].typed
+
+
+@pytest.mark.usefixtures("without_trl")
+def test_what_no_trainer_reads_is_loaded_all_the_same(listed: MakeVersion, tmp_path: Path) -> None:
+    done = export(listed(answers(("A?", "yes", 9), ("A?", "12", 1))), "scored-list", tmp_path / "out")
+    report = check(done.path)
+    assert (report.problems, report.trl) == ([], None) and "TRL has no trainer for scored-list" in report.notes[0]
+
+
+@pytest.mark.usefixtures("without_trl")
+def test_texts_that_datasets_takes_for_times_are_a_problem(listed: MakeVersion, tmp_path: Path) -> None:
+    """Lists of text that all look like dates: read the lines yourself, or wait for a loader that trusts the card."""
+    done = export(listed(answers(("A?", "2024-01-01", 9), ("A?", "2024-01-02", 1))), "scored-list", tmp_path / "out")
+    assert "row 1 is not the same once loaded" in check(done.path).problems[0]
 
 
 @pytest.mark.usefixtures("without_trl")

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from curate.errors import ExportError, UnknownName, UsageError
 from curate.export import FORMATS, export
 from curate.relabel.goal import Goal
 from curate.store.versions import Version
-from tests.export.conftest import MakeVersion, messages, pair, read
+from tests.export.conftest import NEEDED, MakeVersion, messages, pair, read
 
 ANSWER = [{"role": "assistant", "content": "good"}]
 BAD = [{"role": "assistant", "content": "bad"}]
@@ -284,9 +285,8 @@ def test_text_survives(version: MakeVersion, tmp_path: Path) -> None:
         assert [rows[0][name][0]["content"] for name in ("prompt", "chosen", "rejected")] == [text, text + "1", text + "2"]
 
 
-def test_how_to_load_takes_three_lines(version: MakeVersion, tmp_path: Path) -> None:
-    made = version([pair("A?", "good", "bad")])
-    for name in FORMATS:
-        lines = export(made, name, tmp_path / name, by="rm", threshold=5).how_to_load.splitlines()
-        assert len(lines) == 3
-        compile("\n".join(lines), name, "exec")
+@pytest.mark.parametrize("name", FORMATS)
+def test_how_to_load_takes_three_lines(fitting: Callable[[str], Version], tmp_path: Path, name: str) -> None:
+    lines = export(fitting(name), name, tmp_path / "out", **NEEDED.get(name, {})).how_to_load.splitlines()
+    assert len(lines) == 3
+    compile("\n".join(lines), name, "exec")

@@ -1,18 +1,21 @@
 """What trainers make of versions and exports, with TRL's own code."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from curate.export import export
+from curate.export import FORMATS, export
 from curate.export.check import check
 from curate.relabel.goal import Goal
-from tests.export.conftest import MakeVersion, Row, messages, pair, read
+from curate.store.versions import Version
+from tests.export.conftest import NEEDED, MakeVersion, Row, messages, pair, read
 
 pytestmark = [
     pytest.mark.usefixtures("trl"),
+    pytest.mark.filterwarnings("ignore:You are importing from 'trl.experimental'"),
     # TRL 1.16 sets an option that transformers 5.23 renamed
     pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning"),
 ]
@@ -139,6 +142,29 @@ def test_every_export_passes_its_check(version: MakeVersion, rows: list[Row], tm
     roles = "system\n", "user\n", "assistant\n", "user\n"
     longest = sum(len(said) for said in prompt + roles) + 3 * len(prompt) + len("assistant\n") + 1
     assert report.splits["train"].longest_prompt == longest
+
+
+@pytest.mark.parametrize("to", [name for name, form in FORMATS.items() if form.proof not in (None, name)])
+def test_what_a_trainer_prepares_besides_passes_its_check(fitting: Callable[[str], Version], tmp_path: Path, to: str) -> None:
+    report = check(export(fitting(to), to, tmp_path / "out", **NEEDED.get(to, {})).path)
+    assert (report.problems, report.notes) == ([], [])
+    assert report.trl is not None
+
+
+def test_triples_reach_the_trainer(fitting: Callable[[str], Version], tmp_path: Path) -> None:
+    done = export(fitting("triple"), "triple", tmp_path / "out")
+    (got,) = prepared("trl-tpo", load(done.path, tmp_path)["train"], tmp_path / "t")
+    for side, said in (("reference", "good"), ("chosen", "fair"), ("rejected", "bad")):
+        assert text(got[f"{side}_ids"]) == f"{said}<|im_end|>\n"
+
+
+def test_stages_are_trained_on_one_by_one(version: MakeVersion, tmp_path: Path) -> None:
+    done = export(version([pair(f"{n}?", "good", "bad", stage=n) for n in (1, 0)]), "stages", tmp_path / "out")
+    data = load(done.path, tmp_path)
+    assert list(data) == ["train_stage_0", "train_stage_1"]
+    for stage, name in enumerate(data):
+        (got,) = prepared("trl-dpo", data[name], tmp_path / name)
+        assert f"user\n{stage}?" in text(got["prompt_ids"])
 
 
 def test_tool_calls_of_unlike_shapes_load_as_they_were_written(version: MakeVersion, tmp_path: Path) -> None:
