@@ -153,17 +153,21 @@ def show(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Show every metric that a gate may name, and how the gates stood, instead of rows.")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Do not shorten texts.")] = False,
+    raters: Annotated[
+        bool, typer.Option("--raters", help="Show how far each rater can be relied on, by the votes alone, instead of rows.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Do not shorten texts, or the list of raters.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read rows of a version, kept or dropped.
 
-    Also shows where all rows went (--funnel), its metrics and gates (--metrics), and what another threshold would keep
-    (--rethreshold). Recomputes nothing.
+    Also shows where all rows went (--funnel), its metrics and gates (--metrics), its raters (--raters), and what another
+    threshold would keep (--rethreshold). Runs no step anew.
     """
     from curate.cli import views
     from curate.publish import show as shown
+    from curate.publish.noise_words import in_short
     from curate.store.versions import Versions
 
     version = Versions(store_root(store)).find(reference)
@@ -180,6 +184,16 @@ def show(
         else:
             views.print_metrics(console(), version)
         return
+    if raters:
+        from curate.cli.raters_view import MOST, print_raters
+        from curate.publish.reliability import reliability
+
+        table_of_raters = reliability(version.path, version.manifest)
+        if as_json:
+            print_json({"version": str(version), "raters": [asdict(rater) for rater in table_of_raters]})
+        else:
+            print_raters(console(), str(version), table_of_raters, sys.maxsize if full else MOST)
+        return
     if rethreshold:
         moved = shown.rethreshold(version, _thresholds(rethreshold))
         if as_json:
@@ -194,7 +208,8 @@ def show(
         print_json(asdict(found))
     else:
         measurers = [step["name"] for step in version.manifest["steps"] if step["operator"] == "features"]
-        views.print_pairs(console(), found, sys.maxsize if full else views.TEXT_CHARACTERS, measurers)
+        noise = in_short(version.manifest.get("metrics") or {})
+        views.print_pairs(console(), found, sys.maxsize if full else views.TEXT_CHARACTERS, measurers, noise)
 
 
 def _thresholds(texts: list[str]) -> dict[str, float]:

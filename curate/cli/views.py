@@ -168,11 +168,16 @@ def _ended(record: Mapping[str, Any]) -> str:
 
 
 def print_pairs(
-    console: "Console", shown: "Shown", limit: int = TEXT_CHARACTERS, measurers: Collection[str] = ("features",)
+    console: "Console",
+    shown: "Shown",
+    limit: int = TEXT_CHARACTERS,
+    measurers: Collection[str] = ("features",),
+    noise: str | None = None,
 ) -> None:
     """Rows as a person reads them: pairs side by side where the terminal is wide enough.
 
-    limit: characters of a text. measurers: raters that are `features` steps, whose measures are told in short.
+    limit: characters of a text. measurers: raters that are `features` steps, whose measures are told in short. noise: a line
+    on the version's wrong labels, if something is known of them.
     """
     from rich.text import Text
 
@@ -181,6 +186,8 @@ def print_pairs(
         console.print()
     matched = "" if shown.matched == shown.total else f" of {shown.matched:,} that match"
     console.print(Text(f"{plural(len(shown.rows), 'row')}{matched} of {shown.total:,} in {shown.version} {shown.table}", "dim"))
+    if noise:
+        console.print(Text(noise, "dim"))
 
 
 def render_row(

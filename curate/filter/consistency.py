@@ -7,16 +7,18 @@ import pyarrow as pa
 from pydantic import Field, FiniteFloat, model_validator
 
 from curate import tables
+from curate.filter.cycles import circles
 from curate.maths import agreement as orders
 from curate.maths.preference import beats
 from curate.maths.series import at_least, one_series, series_field
 from curate.operator import Cut, ShardOperator
 from curate.tables import Grain
 
-REASONS = pa.array(["disagreement", "too_few_raters", "order_flip"])
+REASONS = pa.array(["disagreement", "too_few_raters", "order_flip", "not_reproduced"])
 ORDERS = ("kendall", "spearman", "top")
 ON_RESPONSES = (*ORDERS, "spread")
 ASPECT = "agreement"
+CYCLES = ("strength", "in_cycle", "removed", "at_least")
 
 
 class Consistency(ShardOperator):
@@ -37,8 +39,20 @@ class Consistency(ShardOperator):
       `label_prob`; evidence `divergence` is how far they differ (Jensen-Shannon, bits). A rater without an opinion, or one that
       finds both sides equal, finds none better (SCIR).
 
+    - reproduced: kept where every voter names the chosen side in every order that it was asked in; a tie or no verdict does
+      not. With votes by a rubric, the label reproduced by a judge who knows the rubric (OpenRubrics).
+
     Voters also leave evidence `order_flip`: the share of them, among those with a verdict in both orders, whose verdict
     changes with the order (for one side, for the other, a tie); null where nobody saw both.
+
+    Pairs of one prompt together:
+
+    - cycles: labels that run in a circle, a over b over c over a. The pairs that are dropped have the least evidence in sum
+      for their labels (votes of `voters`, of any if `*`, or the margin of one rater; each pair the same with neither) among all
+      choices that leave no cycle: a minimum feedback arc set, found exactly for up to 14 responses that are knotted together.
+      Beyond, a good one, with evidence `removed` and `at_least` of every pair in a cycle: the evidence given up in its knot,
+      and what nobody could go below. Evidence `in_cycle`, and `strength` of the label; a flag names the cycle that the pair
+      would close, with the strength of each step. Of equal choices the one with fewest pairs, then by the responses' ids.
 
     On responses, how far raters agree about them, whatever a label says:
 
@@ -50,7 +64,8 @@ class Consistency(ShardOperator):
     Sources: Zhou et al., "Self-Consistency of the Internal Reward Models Improves Self-Rewarding Language Models", 2025,
     arXiv:2502.08922 (SCIR); Wang et al., "CREAM: Consistency Regularized Self-Rewarding Language Models", 2025,
     arXiv:2410.12735; Wang et al., "HelpSteer2: Open-source dataset for training top-performing reward models", 2024,
-    arXiv:2406.08673.
+    arXiv:2406.08673; Liu et al., "OpenRubrics: Towards Scalable Synthetic Rubric Generation for Reward Modeling and LLM
+    Alignment", 2025, arXiv:2510.07743. Of cycles: curate/maths/cycles.py.
     """
 
     version: ClassVar[int] = 3
@@ -59,9 +74,9 @@ class Consistency(ShardOperator):
 
     raters: list[str] = Field(default=[], description="Raters of the responses or of both sides, as rater or rater:aspect.")
     voters: list[str] = Field(default=[], description="Raters of the pair (votes), as rater or rater:aspect.")
-    how: Literal["sign", "k_of_n", "share", "order", "internal", "kendall", "spearman", "top", "spread"] = Field(
-        default="sign", description="What counts as consistent; the last four are for responses."
-    )
+    how: Literal[
+        "sign", "k_of_n", "share", "order", "internal", "reproduced", "cycles", "kendall", "spearman", "top", "spread"
+    ] = Field(default="sign", description="What counts as consistent; the last four are for responses.")
     k: int | None = Field(default=None, ge=1, description="k_of_n: how many must prefer the chosen side.")
     min_agreement: float | None = Field(
         default=None, ge=0, le=1, description="Smallest agreement to keep: share, kendall, spearman, top."
@@ -82,8 +97,12 @@ class Consistency(ShardOperator):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         asked = len(self.raters) + len(self.voters)
-        if not asked:
+        if not asked and self.how != "cycles":
             raise ValueError("consistency needs at least one of raters and voters")
+        if self.how == "cycles" and (len(self.raters) > 1 or (self.raters and self.voters) or self.min_raters):
+            raise ValueError("how: cycles weighs pairs by one rater or by voters; aggregate several raters, leave out min_raters")
+        if self.how != "cycles" and any("*" in by for by in self.voters):
+            raise ValueError("voters take * in how: cycles alone; name them, or aggregate their votes")
         if (self.how == "k_of_n") != (self.k is not None):
             raise ValueError(f"k belongs to how: k_of_n and to nothing else, got how: {self.how}, k: {self.k}")
         if self.how == "share" and self.min_agreement is None:
@@ -96,8 +115,8 @@ class Consistency(ShardOperator):
             raise ValueError(f"how: {self.how} compares the scores of two raters or more; leave out voters and min_raters")
         if self.how == "internal" and (asked < 2 or self.min_raters):
             raise ValueError("how: internal compares two raters or voters or more, all of which must speak; leave out min_raters")
-        if self.how == "order" and (self.raters or not self.voters):
-            raise ValueError("how: order is about voters, which see a pair in two orders; leave `raters` out")
+        if self.how in ("order", "reproduced") and (self.raters or not self.voters):
+            raise ValueError(f"how: {self.how} is about voters, which see a pair in two orders; leave `raters` out")
         needed = max(self.k or 0, self.min_raters)
         if needed > asked:
             raise ValueError(f"{needed} raters are needed but {asked} named: every pair would be dropped")
@@ -109,7 +128,8 @@ class Consistency(ShardOperator):
             # response_id makes clear that these are about responses
             return {"prompt_id", "response_id"} | {series_field(by, "scores") for by in self.raters}
         sides = {series_field(by, column) for by in self.raters for column in ("chosen_scores", "rejected_scores")}
-        return sides | {series_field(by, "votes") for by in self.voters}
+        together = {"pair_id", "prompt_id", "prompt", "chosen_id", "rejected_id"} if self.how == "cycles" else set()
+        return sides | {series_field(by, "votes") for by in self.voters} | together
 
     def writes(self, grain: Grain) -> set[str]:
         """The measures, and flags; the score on responses, or the probability."""
@@ -117,6 +137,8 @@ class Consistency(ShardOperator):
             return {f"scores.{self.name}.{ASPECT}", "flags"}
         if self.how == "spread":
             return {f"evidence.{self.name}.spread", "flags"}
+        if self.how == "cycles":
+            return {f"evidence.{self.name}.{measure}" for measure in CYCLES} | {"flags"}
         more = {"label_prob", f"evidence.{self.name}.divergence"} if self.how == "internal" else set()
         measures = ["agreement", "agreeing", *(["order_flip"] if self.voters else [])]
         return {f"evidence.{self.name}.{measure}" for measure in measures} | {"flags"} | more
@@ -135,12 +157,17 @@ class Consistency(ShardOperator):
             raise ValueError(f"how: {self.how} is for {'responses' if self.how in ON_RESPONSES else 'pairs'}")
         if self.how in ON_RESPONSES:
             return self._among_responses(table)
+        if self.how == "cycles":
+            return self._in_circles(table)
         margins = [_margin(table, by, self.round) for by in self.raters]
         leanings_NR = np.stack(margins + [_vote(table, by, self.round) for by in self.voters], axis=1)
         spoke, agreeing = (~np.isnan(leanings_NR)).sum(axis=1), (leanings_NR > 0).sum(axis=1)
         agreement = agreement_share(leanings_NR)
-        flips = flip_share(*(orders_of(table, self.voters, order, self.round) for order in ("p_chosen", "p_swapped")))
+        seen = [orders_of(table, self.voters, order, self.round) for order in ("p_chosen", "p_swapped")]
+        flips = flip_share(*seen)
         contradicted = flips > 0 if self.how == "order" else self._contradicted(leanings_NR, agreeing, agreement)
+        if self.how == "reproduced":
+            contradicted = ~reproduced(*seen)
         told: dict[str, pa.Array] = {}
         if self.how == "internal":
             p_NR = self._probabilities(leanings_NR)
@@ -148,7 +175,7 @@ class Consistency(ShardOperator):
             together = p_NR.mean(axis=1)
             told["label_prob"] = pa.array(together, pa.float32(), mask=np.isnan(together))
         too_few = spoke < max(self.k or 0, self.min_raters)
-        reasons = REASONS.take(pa.array(np.where(too_few, 1, 2 if self.how == "order" else 0)))
+        reasons = REASONS.take(pa.array(np.where(too_few, 1, {"order": 2, "reproduced": 3}.get(self.how, 0))))
         evidence = tables.add_evidence(table, agreement, self.name, "agreement")
         evidence = tables.append(evidence, _measure(agreeing, self.name, "agreeing"))
         if self.voters:
@@ -158,6 +185,18 @@ class Consistency(ShardOperator):
         value = flips if self.how == "order" else agreement
         flags = tables.add_flags(table, contradicted | too_few, self.name, reasons, value=value)
         return pa.table({"evidence": evidence, "flags": flags} | told)
+
+    def _in_circles(self, table: pa.Table) -> pa.Table:
+        """Cycles of labels: the evidence of every pair, and a flag on those that are given up."""
+        found = circles(table, self.raters, self.voters, self.round)
+        evidence = table["evidence"]
+        measures = (found.strength, found.in_cycle, found.removed, found.bound)
+        for measure, values in zip(CYCLES, measures, strict=True):
+            evidence = tables.append(evidence, _measure(values, self.name, measure))
+        strength = found.strength.astype(np.float32)
+        named = pa.array(found.named, pa.string())
+        flags = tables.add_flags(table, found.dropped, self.name, "cycle", value=strength, other=named)
+        return pa.table({"evidence": evidence, "flags": flags})
 
     def _probabilities(self, leanings_NR: np.ndarray) -> np.ndarray:
         """Each one's probability that the chosen side is better, (N, R); NaN where silent."""
@@ -217,6 +256,13 @@ def orders_of(table: pa.Table, voters: list[str], order: str, round: int | None 
     """Each voter's verdict in one order, rounds averaged, (N, R) float32; NaN without one."""
     series = [one_series(table, by, "votes", order, round) for by in voters]
     return np.stack(series, axis=1) if series else np.zeros((table.num_rows, 0), dtype=np.float32)
+
+
+def reproduced(shown_NR: np.ndarray, swapped_NR: np.ndarray) -> np.ndarray:
+    """Whether all voters name the chosen side in every order that they have a verdict in, and in one at least, (N,)."""
+    told_NR = ~(np.isnan(shown_NR) & np.isnan(swapped_NR))
+    for_it_NR = ~(shown_NR <= np.float32(0.5)) & ~(swapped_NR <= np.float32(0.5))
+    return np.asarray((told_NR & for_it_NR).all(axis=1))
 
 
 def flip_share(shown_NR: np.ndarray, swapped_NR: np.ndarray) -> np.ndarray:

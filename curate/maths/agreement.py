@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from curate.maths.combining import spearman
 from curate.maths.preference import same_sized
 
 Order = Literal["kendall", "spearman", "top"]
@@ -26,6 +25,30 @@ def kendall(one_GK: np.ndarray, other_GK: np.ndarray) -> np.ndarray:
     return tau
 
 
+def spearman_of(one_GK: np.ndarray, other_GK: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of two orders, (G,) in [-1, 1]; equal ones share the mean of their ranks.
+
+    0 where either side ties all. Source: Spearman, "The Proof and Measurement of Association between Two Things", 1904.
+    """
+    one, other = (ranks_GK - ranks_GK.mean(axis=1, keepdims=True) for ranks_GK in (_ranks(one_GK), _ranks(other_GK)))
+    size = np.sqrt((one * one).sum(axis=1) * (other * other).sum(axis=1))
+    rho: np.ndarray = np.divide((one * other).sum(axis=1), size, out=np.zeros(len(size)), where=size > 0)
+    return rho
+
+
+def _ranks(values_GK: np.ndarray) -> np.ndarray:
+    """Rank of each value in its row from 0, equal ones sharing the mean of theirs."""
+    order = values_GK.argsort(axis=1, kind="stable")
+    ordered = np.take_along_axis(values_GK, order, axis=1)
+    opens = np.diff(ordered, axis=1, prepend=-np.inf) != 0
+    run = (opens.cumsum() - 1).reshape(opens.shape)  # equal neighbours of a row are one run
+    places = np.broadcast_to(np.arange(values_GK.shape[1], dtype=np.float64), values_GK.shape)
+    shared = np.bincount(run.ravel(), places.ravel()) / np.maximum(np.bincount(run.ravel()), 1)
+    ranks_GK = np.empty(values_GK.shape)
+    np.put_along_axis(ranks_GK, order, shared[run], axis=1)
+    return ranks_GK
+
+
 def order_agreement(one_GK: np.ndarray, other_GK: np.ndarray, how: Order) -> np.ndarray:
     """Agreement of two orders of the same items, (G,) in [0, 1].
 
@@ -36,8 +59,7 @@ def order_agreement(one_GK: np.ndarray, other_GK: np.ndarray, how: Order) -> np.
     if how == "kendall":
         return np.asarray((kendall(one_GK, other_GK) + 1) / 2)
     if how == "spearman":
-        found = [spearman(one, other) for one, other in zip(one_GK, other_GK, strict=True)]
-        return np.asarray((np.array(found) + 1) / 2)
+        return np.asarray((spearman_of(one_GK, other_GK) + 1) / 2)
     best = one_GK.argmax(axis=1) == other_GK.argmax(axis=1)
     worst = one_GK.argmin(axis=1) == other_GK.argmin(axis=1)
     return np.asarray((best & worst).astype(np.float64))
@@ -84,6 +106,16 @@ def closest_mean(scores_RN: np.ndarray, k: int) -> np.ndarray:
     total = np.where(np.isnan(window), 0.0, window).sum(axis=0)
     mean: np.ndarray = np.divide(total, sizes, out=np.full(len(count), np.nan), where=sizes > 0)
     return mean
+
+
+def median(scores_RN: np.ndarray) -> np.ndarray:
+    """The middle score, (N,), or the mean of the two in the middle; NaN where there are none."""
+    ordered = np.sort(scores_RN, axis=0)  # NaN goes last
+    count = (~np.isnan(scores_RN)).sum(axis=0)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(ordered) - 1)
+    columns = np.arange(ordered.shape[1])
+    middle: np.ndarray = (ordered[low, columns] + ordered[high, columns]) / 2
+    return middle
 
 
 def divergence(p_NR: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from curate import __version__, tables
 from curate.errors import StoreError
 from curate.ids import digest
 from curate.operator import Operator
-from curate.publish import gates
+from curate.publish import gates, reliability
 from curate.publish.card import card
 from curate.publish.figures import figures
 from curate.publish.layout import Layout, first_flag, plan, splits_of
@@ -182,6 +182,7 @@ def write(publication: Publication, folder: Path, before: Version | None, publis
     results = gates.evaluate(publication.gates, manifest["metrics"] | {COST: cost_of(publication)}, first=before is None)
     manifest |= _gate_entries(publication, results, publish_anyway)
     (folder / "README.md").write_text(card(folder, manifest, found), encoding="utf-8")
+    reliability.write(folder, manifest)
     manifest["files"] = _listing(folder, lambda path: True)
     (folder / "manifest.json").write_text(
         json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"

@@ -1,7 +1,7 @@
 """Tell the whole story of one row of a version: where it came from, what each step saw in it, and where it ended."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -11,15 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import UnknownName
+from curate.publish import noise_words
 from curate.publish.figures import GRAINS, ROW_ID, SIDES, Step, files_of, steps_of, table_names
+from curate.publish.noise_figures import TURNED
 from curate.publish.show import rows_at
+from curate.publish.token_logprobs import least_likely
 from curate.publish.wording import messages_text, number, one_line, short_id
+from curate.store.store import Store
 from curate.store.versions import Version
 
 PREFIX = 6  # hex digits of an id that must be given
 LISTED = 10  # rows that a message or an event lists
 WRITES = {"split": "split", "goal": "goal", "weight": "weight", "soft_label": "label_prob", "order": "stage"}
 """By operator: the column of one value that it writes."""
+KEEPS_IDS = {"inject_noise"}
+"""Operators that turn rows and leave their ids: what a row was made from is no tale of theirs."""
 
 Did = Literal["came", "saw", "scored", "made", "dropped", "unseen", "ended"]
 
@@ -242,24 +248,36 @@ class _Teller:
 
     def _at(self, step: Step) -> list[Event]:
         """What one step did to the row, or to its sides where it worked on those."""
+        if step.operator == "flip" and step.grain == self.grain:
+            return [self._flip(step)]
         if step.grain != self.grain:
             told = self._sides_at(step)
             if step.makes == self.grain:
                 told.append(Event(step.name, "made", self._became()))
             return told
         events: list[Event] = []
-        seen = _measures(self.row.get("evidence"), step) + self._wrote(step)
+        seen = _measures(self.row.get("evidence"), step) + self._wrote(step) + self._tokens(step, self.row[ROW_ID[self.grain]])
         scored = _scores(self.row, step.name)
         if scored:
             events.append(Event(step.name, "scored", "; ".join(scored)))
         if self.row.get("dropped_by") == step.name:
             more = [text for text in seen if not (step.cut and text.startswith(f"{step.cut['measure']} "))]
             return [*events, Event(step.name, "dropped", "; ".join([self._drop(step), *more]))]
-        if step.makes == self.grain and self.row.get("parent_id"):
+        if step.makes == self.grain and self.row.get("parent_id") and step.operator not in KEEPS_IDS:
             return [*events, Event(step.name, "made", "; ".join([self._remade(), *seen]))]
         if seen or not scored:
             events.append(Event(step.name, "saw", "kept" + "".join(f"; {text}" for text in seen)))
         return events
+
+    def _flip(self, step: Step) -> Event:
+        """Whether a step exchanged the sides, and why."""
+        parameters = next(entry["parameters"] for entry in self.version.manifest["steps"] if entry["name"] == step.name)
+        turned = _evidence(self.row, f"{step.name}:{TURNED}") == 1
+        by = parameters.get("by")
+        text = noise_words.flip_story(turned, by, _evidence(self.row, by) if by else None, parameters["above"])
+        if turned and self.row.get("origin") == "flipped" and self.row["pair_id"] != self.row["parent_id"]:
+            text = f"became pair {short_id(self.row['pair_id'])} out of {short_id(self.row['parent_id'])}; {text}"
+        return Event(step.name, "made" if turned else "saw", text if turned else f"kept; {text}")
 
     def _came_with(self) -> list[str]:
         """Scores and votes of raters that are no step: the source's own."""
@@ -270,7 +288,7 @@ class _Teller:
 
     def _parent(self) -> list[Event]:
         parent = self.row.get("parent_id")
-        if not parent:
+        if not parent or parent == self.row[ROW_ID[self.grain]]:  # planted wrong and turned back: the pair it was
             return []
         place = self._first((self.grain, f"dropped/{self.grain}"), ROW_ID[self.grain], parent)
         if place is None:
@@ -293,7 +311,6 @@ class _Teller:
         words = {
             "goal_chosen": "sides as they were",
             "goal_rejected": "made for the rejected side's goal, for which it is the better one",
-            "flipped": "sides exchanged",
         }
         row_id = self.row[ROW_ID[self.grain]]
         twins = [
@@ -312,6 +329,11 @@ class _Teller:
         value = self.row.get(column) if column else None
         return [] if value is None else [f"{column} {value if isinstance(value, str) else number(value)}"]
 
+    def _tokens(self, step: Step, row_id: str) -> list[str]:
+        """What a step thinks of the row's tokens, where the store this version lies in still has them."""
+        kept = step.operator == "likelihood"
+        return least_likely(Store(self.version.path.parents[2]), self.version, step.name, row_id) if kept else []
+
     def _drop(self, step: Step | None) -> str:
         """Reason, measure and threshold of the flag that dropped the row."""
         text = str(self.row["reason"])
@@ -320,13 +342,17 @@ class _Teller:
             if step and step.cut:
                 text += f", kept if {step.cut['keep']} {number(step.cut['threshold'])}"
         other = self.row.get("other")
+        if other and step and step.operator == "contamination":  # the item and a quotation
+            return f"{text}; {one_line(other, 300)}"
+        if other and " > " in other:  # preferences, the row's own first
+            return f"{text}; in the cycle {other}"
         return f"{text}; lost to {self._named(other)}" if other else text
 
     def _named(self, row_id: str) -> str:
         """Another row of the same grain: its id, where it is and how it begins."""
         place = self._first((self.grain, f"dropped/{self.grain}"), ROW_ID[self.grain], row_id)
         if place is None:
-            return short_id(row_id)
+            return row_id if "@" in row_id else short_id(row_id)  # name@v3 5f0c...: a row of an earlier version
         values, sides = _row(self.version, place), SIDES[self.grain]
         text = one_line(_text(values[sides[0]] if sides else values["prompt"]), 60)
         return f"{short_id(row_id)} in {place.table}, “{text}”"
@@ -339,7 +365,8 @@ class _Teller:
         events = [Event(step.name, "scored", "; ".join(scored))] if scored else []
         seen = []
         for side, values in self._responses.items():
-            seen += [f"{side}: {text}" for text in _measures(values.get("evidence"), step)]
+            told = [*_measures(values.get("evidence"), step), *self._tokens(step, values["response_id"])]
+            seen += [f"{side}: {text}" for text in told]
         return events + ([Event(step.name, "saw", "; ".join(seen))] if seen else [])
 
     @cached_property
@@ -406,11 +433,23 @@ def _origin(row: Mapping[str, Any]) -> str:
     return ", ".join([str(row.get("source") or "a source that is not told"), *about])
 
 
+def _evidence(row: Mapping[str, Any], of: str) -> float | None:
+    """A measure of a row, as step:name; the last one where there are several, None where there is none."""
+    step, _, name = of.rpartition(":")
+    return next((e["value"] for e in reversed(row.get("evidence") or ()) if (e["by"], e["name"]) == (step, name)), None)
+
+
 def _measures(evidence: Sequence[Mapping[str, Any]] | None, step: Step) -> list[str]:
-    """The measures a step left on a row, with its threshold where it has one."""
+    """The measures a step left on a row, with its threshold where it has one; those of wrong labels in words."""
+    mine = {entry["name"]: entry["value"] for entry in evidence or () if entry["by"] == step.name}
+    words, told = noise_words.story(step.operator, mine)
+    return _listed(evidence, step, told) + words
+
+
+def _listed(evidence: Sequence[Mapping[str, Any]] | None, step: Step, but: Collection[str]) -> list[str]:
     found = []
     for entry in evidence or ():
-        if entry["by"] == step.name:
+        if entry["by"] == step.name and entry["name"] not in but:
             cut = step.cut if step.cut and step.cut["measure"] == entry["name"] else None
             limit = f" (kept if {cut['keep']} {number(cut['threshold'])})" if cut else ""
             found.append(f"{entry['name']} {number(entry['value'])}{limit}")

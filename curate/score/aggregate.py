@@ -5,20 +5,21 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ConfigDict, Field, model_validator
 
 from curate import tables
-from curate.maths import calibration, combining, raters
-from curate.maths.agreement import closest_mean
+from curate.maths import calibration, combining
+from curate.maths.agreement import closest_mean, median
+from curate.maths.votes import voices, votes_of
 from curate.operator import DatasetOperator
-from curate.score.combining import Bound, Decorrelate, Preset
+from curate.score import one_vote
+from curate.score.combining import Bound, Decorrelate, Preset, missing_texts
 from curate.tables import Grain
 
 ASPECT = "score"
 CLOSEST = 3  # of HelpSteer2's annotators
 VOTE_ASPECT = "vote"
-ORDERS = ("p_chosen", "p_swapped")
-VOTE_HOWS = ("mean", "stability", "dawid_skene")
 SCORE_COLUMNS = ("scores", "chosen_scores", "rejected_scores")
 MAX_RATERS = 60  # who is missing is told by one bit a rater
 Weight = Annotated[float, Field(allow_inf_nan=False)]
@@ -31,8 +32,6 @@ FITTED = pa.schema(
         ("spread", pa.float64()),
         ("knots", pa.list_(pa.float64())),
         ("ranks", pa.list_(pa.float64())),
-        ("first", pa.float64()),
-        ("wrong_first", pa.float64()),
         ("penalty", pa.float64()),
     ]
 )
@@ -46,37 +45,65 @@ class Aggregate(DatasetOperator):
     sides together.
 
     Of votes on pairs, one vote (aspect `vote`) is made, in no order: p_chosen is the probability that the chosen side is
-    better. How far each judge can be relied on is fitted to the votes over all rows, without any label:
+    better. A rater with * in its name, as `*` or `*:help`, stands for all that match: a crowd whose names nobody lists. What
+    each rater is worth is fitted to the votes over all rows, without any label:
 
-    - mean: every judge counts the same.
+    - mean: every vote counts the same.
+    - majority: the side that most raters name, 1 or 0; 0.5 where as many name either.
+    - weighted: mean by weights given in `from`.
+    - agreement: mean by how often each rater names the majority's side (Wawa).
     - stability: a judge counts by how seldom its verdict changes with the order in which the sides are shown: one that is
       right with probability a in either order gives the same verdict in a^2 + (1-a)^2 of all pairs. Needs both orders.
     - dawid_skene: habits of every judge, a liking for the side shown first among them, and the better sides are found
-      together. It takes judges to err independently: where most of them err alike, it trusts them all the more.
+      together; with chosen always shown first, also how often chosen is better. It takes judges to err independently: where
+      most of them err alike, it trusts them all the more.
+    - one_coin: the same with one number a rater, how often it is right, whichever side is called chosen: for crowds whose
+      order nobody noted, and for raters with few votes.
+    - glad: ability of every rater and difficulty of every pair: an error on a hard pair tells less against a rater.
+    - bradley_terry: strength of every response and reliability of every rater: pairs that share a response inform each other.
 
     Sources: Nitzan and Paroush, "Optimal Decision Rules in Uncertain Dichotomous Choice Situations", 1982, for the weights;
-    Dawid and Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm", 1979.
+    Dawid and Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm", 1979; Whitehill et al.,
+    "Whose Vote Should Count More", 2009 (glad); Chen et al., "Pairwise Ranking Aggregation in a Crowdsourced Setting", 2013.
     """
 
     model_config = ConfigDict(populate_by_name=True)
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     takes: ClassVar[tuple[Grain, ...]] = ("responses", "pairs")
     aligned: ClassVar[bool] = False
 
     from_: tuple[str, ...] | dict[str, Weight] = Field(
-        alias="from", description="Raters, each `rater` or `rater:aspect`; for how: weighted a mapping from these to weights."
+        alias="from",
+        description="Raters, each `rater` or `rater:aspect`, of votes also with * for all that match; for how: weighted a "
+        "mapping from these to weights.",
     )
     of: Literal["scores", "votes"] = Field(default="scores", description="What is made one: scores, or votes on pairs.")
     how: Literal[
-        "mean", "weighted", "sum", "direction", "gated", "closest", "min", "max", "median", "stability", "dawid_skene"
+        "mean",
+        "weighted",
+        "sum",
+        "direction",
+        "gated",
+        "closest",
+        "min",
+        "max",
+        "median",
+        "majority",
+        "agreement",
+        "stability",
+        "dawid_skene",
+        "one_coin",
+        "glad",
+        "bradley_terry",
     ] = Field(
         default="mean",
         description="How scores become one; weighted: sum of weight x score over the sum of the weights' sizes, so that a "
         "negative weight counts against; sum: sum of weight x score; direction: the same with weights of unit length (the sum "
         "of their squares is 1); gated: weighted by the weights of the row's domain; closest: mean of the `closest` scores that "
-        "differ least (HelpSteer2's annotators); of votes: mean, stability or dawid_skene.",
+        "differ least (HelpSteer2's annotators); of votes: mean, majority, weighted, agreement, stability, dawid_skene, "
+        "one_coin, glad or bradley_terry.",
     )
     calibrate: Literal["none", "z", "quantile"] = Field(
         default="none",
@@ -122,10 +149,7 @@ class Aggregate(DatasetOperator):
                 f"weights and `how: {self.how if weighs else 'weighted'}` go together, as in `from: {{rm: 0.7, judge: 0.3}}`"
             )
         self._check_combining()
-        if (self.of == "votes") != (self.how in VOTE_HOWS) and self.how != "mean":
-            raise ValueError(f"how: {self.how} is not for {self.of}; votes take {', '.join(VOTE_HOWS)}")
-        if self.of == "votes" and self.calibrate != "none":
-            raise ValueError("calibrate is about scores: votes are on one scale")
+        self._check_votes()
         if not 1 <= len(named) <= MAX_RATERS:
             raise ValueError(f"`from` takes 1 to {MAX_RATERS} raters, got {len(named)}")
         twice = sorted({rater for rater in named if named.count(rater) > 1})
@@ -133,9 +157,25 @@ class Aggregate(DatasetOperator):
             raise ValueError(f"`from` names {', '.join(twice)} twice")
         if isinstance(self.from_, dict) and (idle := [rater for rater, weight in self.from_.items() if weight == 0]):
             raise ValueError(f"weight of {', '.join(idle)} is 0; leave it out")
-        if isinstance(self.require, int) and self.require > len(named):
+        if isinstance(self.require, int) and self.require > len(named) and not self._crowd:
             raise ValueError(f"`require: {self.require}` of {len(named)} raters can never be met")
         return self
+
+    def _check_votes(self) -> None:
+        if (self.of == "votes") != (self.how in one_vote.HOWS) and self.how not in ("mean", "weighted"):
+            raise ValueError(f"how: {self.how} is not for {self.of}; votes take {', '.join(one_vote.HOWS)}")
+        if self.of == "votes" and self.calibrate != "none":
+            raise ValueError("calibrate is about scores: votes are on one scale")
+        if self.of == "votes" and isinstance(self.from_, dict) and min(self.from_.values(), default=1) < 0:
+            raise ValueError("weights of votes are above 0: a rater that errs on purpose is found by one_coin or dawid_skene")
+        if self._crowd and (self.of != "votes" or isinstance(self.from_, dict)):
+            raise ValueError("`from` takes * for votes that are not weighted by hand; name the raters")
+        if self._crowd and self.require == "all":
+            raise ValueError("`from` with * takes `require: any` or a number: nobody knows beforehand who all are")
+
+    @property
+    def _crowd(self) -> bool:
+        return any("*" in by for by in self.from_)
 
     def _check_combining(self) -> None:
         if self.of == "votes" and (self.decorrelate or self.bounds):
@@ -164,7 +204,8 @@ class Aggregate(DatasetOperator):
         split = [tables.split_rater(by) for by in self.from_]
         if self.of == "votes":
             # pair_id makes clear that votes are on pairs
-            return {"pair_id"} | {f"votes.{rater}.{aspect or '*'}" for rater, aspect in split}
+            sides = {"prompt_id", "prompt", "chosen_id", "rejected_id"} if self.how == "bradley_terry" else set()
+            return {"pair_id"} | sides | {f"votes.{rater}.{aspect or '*'}" for rater, aspect in split}
         split += [tables.split_rater(by) for by in (*self._against, *(bound.by for bound in self.bounds))]
         scores = {f"{column}.{rater}.{aspect or '*'}" for column in _score_columns(grain) for rater, aspect in split}
         return scores | ({self._told_by} if self._told_by else set())
@@ -190,15 +231,16 @@ class Aggregate(DatasetOperator):
 
     def feature_parameters(self) -> dict[str, Any]:
         """The raters alone: another scale or weight measures nothing anew."""
+        if self.of == "votes":
+            return {"of": self.of, "responses": self.how == "bradley_terry"}
         held = {"against": self._against, "domain": self.gates is not None and self.decorrelate is not None}
         held |= {"direction": True} if self.direction is not None else {}
         return {"from": list(self.from_), "of": self.of, "round": self.round} | (held if self._against else {})
 
     def features(self, table: pa.Table, /) -> pa.Table:
-        """Each rater's scores, float32, null where missing: a column for each rater and side."""
+        """Each rater's scores, float32, null where missing: a column for each rater and side; or the votes."""
         if self.of == "votes":
-            orders = {_feature(order, by): self._votes(table, by, order) for order in ORDERS for by in self.from_}
-            return pa.table({name: pa.array(values, mask=np.isnan(values)) for name, values in orders.items()})
+            return one_vote.features(table, self.how)
         named = dict.fromkeys((*self.from_, *self._against))
         columns = {_feature(column, by): self._scores(table, by, column) for column in _present(table) for by in named}
         made = {name: pa.array(values, mask=np.isnan(values)) for name, values in columns.items()}
@@ -207,7 +249,7 @@ class Aggregate(DatasetOperator):
     def decide(self, features: pa.Table, /) -> pa.Table:
         """What calibration or weighing needs to know of each rater, one row a rater."""
         if self.of == "votes":
-            return self._habits(features)
+            return one_vote.fit(features, self.how, self.from_, self.round)
         fitted = [self._fit(features, by) for by in self.from_]
         if self.decorrelate and self.decorrelate.each:
             fitted = [one | {"penalty": self._owed(features, [one], self.decorrelate.against)["penalty"]} for one in fitted]
@@ -239,9 +281,9 @@ class Aggregate(DatasetOperator):
 
     def apply(self, table: pa.Table, state: pa.Table, /) -> pa.Table:
         """The score, appended to the scores of the row or of either side."""
-        fitted = state.to_pylist()
         if self.of == "votes":
-            return pa.table({"votes": self._vote(table, fitted)})
+            return pa.table({"votes": self._vote(table, state)})
+        fitted = state.to_pylist()
         return pa.table({column: self._score(table, column, fitted) for column in _present(table)})
 
     def _fit(self, features: pa.Table, by: str) -> dict[str, Any]:
@@ -271,48 +313,23 @@ class Aggregate(DatasetOperator):
             score = score - owed[0]["penalty"] * against[0]
         for bound in self.bounds:
             score = bound.hold(score, self._scores(table, bound.by, column))
-        errors = _missing_texts(missing_RN, lacking, list(self.from_))
+        errors = missing_texts(missing_RN, lacking, list(self.from_))
         return tables.add_scores(table, score.astype(np.float32), self.name, ASPECT, column, error=errors)
 
-    def _habits(self, features: pa.Table) -> pa.Table:
-        """How far each judge is to be relied on; null where all count the same."""
-        votes_NRO = np.stack(
-            [np.stack([features[_feature(order, by)].to_numpy() for by in self.from_], axis=1) for order in ORDERS], axis=2
-        )
-        if self.how == "mean":
-            return pa.Table.from_pylist([{"rater": by} for by in self.from_], schema=FITTED)
-        if self.how == "stability" and len(features):
-            both_R = (~np.isnan(votes_NRO)).all(axis=2).any(axis=0)
-            if lacking := [by for by, seen in zip(self.from_, both_R, strict=True) if not seen]:
-                raise ValueError(f"how: stability needs votes in both orders, of which {', '.join(lacking)} has none")
-        habits = (raters.stability if self.how == "stability" else raters.reliability)(votes_NRO)
-        return pa.table(
-            {"rater": list(self.from_), "first": habits.first_R, "wrong_first": habits.wrong_first_R}
-            | {
-                name: pa.nulls(len(self.from_), FITTED.field(name).type)
-                for name in ("mean", "spread", "knots", "ranks", "penalty")
-            }
-        ).select(FITTED.names)
-
-    def _vote(self, table: pa.Table, fitted: list[dict[str, Any]]) -> pa.Array:
-        orders = [[self._votes(table, rater["rater"], order) for rater in fitted] for order in ORDERS]
-        votes_NRO = np.stack([np.stack(of_order, axis=1) for of_order in orders], axis=2)
-        silent_RN = np.isnan(votes_NRO).all(axis=2).T
-        if self.how == "mean":
-            better = raters.mean_vote(votes_NRO)
-        else:
-            habits = raters.Habits(*(np.array([rater[name] for rater in fitted]) for name in ("first", "wrong_first")))
-            better = raters.weighed(votes_NRO, habits)
-        lacking = (~silent_RN).sum(axis=0) < self._enough()
+    def _vote(self, table: pa.Table, state: pa.Table) -> pa.Array:
+        """The one vote of each pair, appended; null where too few raters voted."""
+        named = state["rater"].drop_null().to_pylist()
+        votes, _ = votes_of(table["votes"], list(self.from_), self.round, named)
+        better = one_vote.together(table, state, self.how, votes)
+        lacking = voices(votes).by_pair() < self._enough()
         better[lacking] = np.nan
-        errors = _missing_texts(silent_RN, lacking, list(self.from_))
+        errors = (
+            pc.if_else(pa.array(lacking), f"fewer than {self._enough()} raters voted", pa.scalar(None, pa.string()))
+            if self._crowd
+            else missing_texts(one_vote.silent(votes), lacking, list(self.from_))
+        )
         fields = {"rater": self.name, "aspect": VOTE_ASPECT, "p_chosen": better.astype(np.float32), "error": errors}
         return tables.append(table["votes"], tables.structs(tables.VOTE, table.num_rows, **fields))
-
-    def _votes(self, table: pa.Table, by: str, order: str) -> np.ndarray:
-        """A judge's verdict on each pair in one order, rounds averaged, (N,) float32; NaN without one."""
-        rater, aspect = tables.split_rater(by)
-        return tables.value_of(table["votes"], order, self.round, rater=rater, aspect=aspect)
 
     def _scores(self, table: pa.Table, by: str, column: str) -> np.ndarray:
         """A rater's score of each row, (N,) float32; NaN where there is none or it is not finite."""
@@ -378,7 +395,7 @@ class Aggregate(DatasetOperator):
             best: np.ndarray = (np.fmin if self.how == "min" else np.fmax).reduce(values_RN, axis=0)
             return best
         if self.how == "median":
-            return _median(values_RN, missing_RN)
+            return median(values_RN)
         if self.how == "closest":
             return closest_mean(values_RN, self.closest or CLOSEST)
         weights = list(self.from_.values()) if isinstance(self.from_, dict) else [1.0] * len(values_RN)
@@ -400,26 +417,3 @@ def _present(table: pa.Table) -> tuple[str, ...]:
 
 def _feature(column: str, by: str) -> str:
     return f"{column} {by}"
-
-
-def _median(values_RN: np.ndarray, missing_RN: np.ndarray) -> np.ndarray:
-    ordered = np.sort(values_RN, axis=0)  # NaN goes last
-    count = (~missing_RN).sum(axis=0)
-    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(ordered) - 1)
-    columns = np.arange(ordered.shape[1])
-    middle: np.ndarray = (ordered[low, columns] + ordered[high, columns]) / 2
-    return middle
-
-
-def _missing_texts(missing_RN: np.ndarray, lacking: np.ndarray, named: list[str]) -> pa.Array:
-    """Who is missing where too few are there, in words; null elsewhere."""
-    bits = (1 << np.arange(len(named), dtype=np.int64))[:, None]
-    codes = np.where(missing_RN[:, lacking], bits, 0).sum(axis=0)
-    distinct, which = np.unique(codes, return_inverse=True)
-    texts = []
-    for code in distinct.tolist():
-        absent = [rater for place, rater in enumerate(named) if code >> place & 1]
-        texts.append(f"{len(absent)} of {len(named)} raters missing: {', '.join(absent)}")
-    at = np.full(len(lacking), -1, dtype=np.int64)
-    at[lacking] = which
-    return pa.array(texts, pa.string()).take(pa.array(at, mask=at < 0))

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, FiniteFloat, model_validator
 
-from curate import ids, tables
+from curate import tables
 from curate.maths import preference
+from curate.maths.conversations import conversations
 from curate.maths.series import one_series, series_field
 from curate.operator import ShardOperator
 from curate.tables import Grain
@@ -128,12 +129,6 @@ class Prefer(ShardOperator):
             for side, of_side in zip(("chosen_scores", "rejected_scores"), wins, strict=True):
                 columns[side] = tables.add_scores(table, of_side.astype(np.float32), self.name, ASPECT, side)
         return pa.table(columns)
-
-
-def conversations(table: pa.Table) -> list[str]:
-    """What each pair's sides answer: pairs of one `prompt_id` may be under other system messages, or after other steps."""
-    rows = zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True)
-    return [f"{prompt_id} {ids.prompt_id(messages or [])}" for prompt_id, messages in rows]
 
 
 class Tally(NamedTuple):

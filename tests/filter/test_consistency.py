@@ -130,6 +130,15 @@ def test_order_still_asks_for_enough_voters():
     assert reasons(Consistency(voters=["j"], how="order", min_raters=1)(table(pair()))) == ["too_few_raters"]
 
 
+def test_a_label_is_reproduced_by_a_voter_who_names_chosen_in_every_order_it_was_asked_in():
+    shown = [(1, 1), (1, None), (None, 0.9), (1, 0), (1, 0.5), (0, 0), (None, None)]
+    rows = table(*[pair(votes=[("j", *orders)]) for orders in shown], pair())
+    made = Consistency(voters=["j"], how="reproduced", name="con")(rows)
+    assert reasons(made) == [None] * 3 + ["not_reproduced"] * 5
+    both = table(pair(votes=[("j", 1, 1), ("k", 1, 1)]), pair(votes=[("j", 1, 1), ("k", 0, 0)]), pair(votes=[("j", 1, 1)]))
+    assert reasons(Consistency(voters=["j", "k"], how="reproduced")(both)) == [None, "not_reproduced", "not_reproduced"]
+
+
 @pytest.mark.parametrize(("how", "more", "expected"), [("sign", {}, None), ("k_of_n", {"k": 1}, "disagreement")])
 def test_two_orders_that_cancel_out_are_a_tie(how, more, expected):
     """One verdict for either side: contradicts nobody, and is no voice for the label."""
@@ -164,6 +173,7 @@ def test_reads_tell_scores_from_votes():
         {"raters": ["a"], "min_raters": 2},
         {"raters": ["a"], "how": "order"},
         {"raters": ["a"], "voters": ["j"], "how": "order"},
+        {"raters": ["a"], "how": "reproduced"},
     ],
 )
 def test_parameters_that_contradict_are_refused(wrong):

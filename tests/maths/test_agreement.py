@@ -1,7 +1,11 @@
 """Agreement of raters, beside scipy and by hand."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import kendalltau, spearmanr
 
@@ -14,6 +18,32 @@ def test_orders_agree_as_scipy_says_where_nothing_is_tied() -> None:
     for how, statistic in (("kendall", kendalltau), ("spearman", spearmanr)):
         wanted = [(statistic(a, b).statistic + 1) / 2 for a, b in zip(one, other, strict=True)]
         assert agreement.order_agreement(one, other, how) == pytest.approx(wanted)  # type: ignore[arg-type]
+
+
+ORDERS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=7)
+
+
+@given(ORDERS)
+def test_rank_correlation_is_scipys_with_ties_too(items: list[tuple[int, int]]) -> None:
+    one, other = np.array(items, float).T
+    wanted = 0.0 if len(set(one)) == 1 or len(set(other)) == 1 else spearmanr(one, other).statistic
+    assert agreement.spearman_of(one[None], other[None]) == pytest.approx([wanted], abs=1e-12)
+
+
+@given(ORDERS)
+def test_kendall_is_a_count_of_pairs(items: list[tuple[int, int]]) -> None:
+    found = [np.sign(a[0] - b[0]) * np.sign(a[1] - b[1]) for a, b in combinations(items, 2)]
+    one, other = np.array(items, float).T
+    assert agreement.kendall(one[None], other[None]) == pytest.approx([np.mean(found)])
+
+
+@given(ORDERS, st.sampled_from(["kendall", "spearman"]))
+def test_agreement_is_the_same_either_way_and_turns_with_an_order(items: list[tuple[int, int]], how: agreement.Order) -> None:
+    one, other = (np.array(items, float).T)[:, None]
+    found = agreement.order_agreement(one, other, how)
+    assert 0 <= found[0] <= 1
+    assert agreement.order_agreement(other, one, how) == pytest.approx(found)
+    assert agreement.order_agreement(one, -other, how) == pytest.approx(1 - found)
 
 
 def test_a_tie_counts_for_neither_order() -> None:
