@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 
@@ -31,6 +31,8 @@ class Judged(NamedTuple):
 
 def play(folder: Path) -> None:
     """Play every act into `folder`, which is made anew if an earlier demo made it."""
+    from curate.cli.demo_findings import repeats, wrong_labels
+
     make_anew(folder)
     began = time.perf_counter()
     store, recipe = folder / "store", folder / "demo.yaml"
@@ -59,6 +61,8 @@ def play(folder: Path) -> None:
         *("run", recipe, "--set", "margin.min=5", "--store", store),
     )
     type_out("What did that change?", "diff", "demo@v1", "demo@v2", "--store", store)
+    wrong_labels(folder, store)
+    repeats(folder, store)
     _kill_and_resume(store)
     page = folder / "report.html"
     type_out("All of it on one page.", "report", "demo@v2", "--out", page, "--store", store)
@@ -139,14 +143,8 @@ def _ids(version: Version, table: str, by: str) -> Iterator[str]:
 
 def _judge(version: Version) -> None:
     """Hold the pairs against the planted truth and say what was found."""
-    truth = {}
-    for line in (samples_folder() / "truth.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        truth[row["id"]] = row["rating"]
-    names: dict[str, str] = {}
-    for table in ("responses", "dropped/responses"):
-        for batch in read_version(version, table, ["response_id", "meta"]):
-            names |= {row["response_id"]: json.loads(row["meta"])["id"] for row in batch.to_pylist()}
+    truth = {name: row["rating"] for name, row in sample_truth().items()}
+    names = sample_names(version)
     kept, dropped = (_held_against(version, table, truth, names) for table in ("pairs", "dropped/pairs"))
     say(
         f"Held against the planted truth, which no step reads: of {kept.pairs + dropped.pairs} pairs made from the ratings, "
@@ -154,6 +152,21 @@ def _judge(version: Version) -> None:
         f"(and {dropped.pairs - dropped.wrong} pairs that were right but too close or refused by a check); "
         f"{kept.wrong} wrong ones are left among {kept.pairs}."
     )
+
+
+def sample_truth() -> dict[str, dict[str, Any]]:
+    """What is true of each sample answer, by its name: no step reads it."""
+    lines = (samples_folder() / "truth.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+def sample_names(version: Version) -> dict[str, str]:
+    """The name of each sample answer of a version, kept or dropped, by its id."""
+    names: dict[str, str] = {}
+    for table in ("responses", "dropped/responses"):
+        for batch in read_version(version, table, ["response_id", "meta"]):
+            names |= {row["response_id"]: json.loads(row["meta"])["id"] for row in batch.to_pylist()}
+    return names
 
 
 def _held_against(version: Version, table: str, truth: dict[str, int], names: dict[str, str]) -> Judged:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from curate.maths import noise_baselines, noise_rate, peer_review
+from curate.maths.noise_choice import half_width
 from curate.maths.noise_frame import Comparisons
 from curate.maths.peer_review import Settings
-from curate.maths.planted import Kind, chances
+from curate.maths.planted import KINDS, Kind, chances
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -35,6 +36,7 @@ def one(given: Comparisons, wrong: np.ndarray, held: np.ndarray, method: str, se
     planted = wrong[rows]
     return {
         "method": method,
+        "planted": float(planted.mean()),
         "accuracy": peer_review.held_out_accuracy(found.head_D, given.differences_ND[held]),
         "auc": noise_rate.area_under_curve(found.suspicion, planted),
         **_found("drop", found.dropped, planted),
@@ -84,8 +86,13 @@ def held_out(groups_N: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean over seeds of each measure by kind, rate and method, with its standard error; NaN is left out."""
-    keys = sorted({(run["kind"], run["rate"], run["method"]) for run in runs}, key=lambda k: (k[0], k[1], _place(k[2])))
+    """Mean over seeds of each measure by kind, rate and method, with half of its 95 % interval; NaN is left out.
+
+    The interval is by Student's t: wide for few seeds, None of a single one.
+    """
+    keys = sorted(
+        {(run["kind"], run["rate"], run["method"]) for run in runs}, key=lambda k: (KINDS.index(k[0]), k[1], _place(k[2]))
+    )
     rows = []
     for kind, rate, method in keys:
         mine = [run for run in runs if (run["kind"], run["rate"], run["method"]) == (kind, rate, method)]
@@ -96,7 +103,8 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             values = np.array([run[name] for run in mine], dtype=np.float64)
             row[name] = values.mean(axis=0).tolist() if values.ndim > 1 else _mean(values)
             if values.ndim == 1:
-                row[f"{name}_error"] = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+                half = half_width(values)
+                row[f"{name}_half"] = half if np.isfinite(half) else None
         rows.append(row)
     return rows
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from curate.publish import noise_words
 from curate.publish.figures import (
     SIDES,
     Compared,
@@ -53,6 +54,7 @@ def card(folder: Path, manifest: dict[str, Any], found: Figures | None = None) -
         _about(manifest, found),
         _gates(manifest),
         _funnel(found.funnel),
+        noise_words.section(found.noise) if found.grain == "pairs" and found.rows else "",
         _scores(found),
         _lengths(found),
         _models(found),

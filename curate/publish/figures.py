@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from curate import tables
 from curate.maths import effect
 from curate.publish.layout import Layout
+from curate.publish.noise_figures import Noise, noise_figures
 from curate.store import arrow
 from curate.tables import Grain
 
@@ -101,6 +102,8 @@ class Figures:
     """By side, "" for responses: rows by the model that wrote them."""
     kinds: dict[str, Counter[str | None]]
     """By column of KINDS: rows by value; None counts rows that have none."""
+    noise: tuple[Noise, ...] = ()
+    """What steps tell about wrong labels, in their order."""
     rejects: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     """Columns of the product's files."""
@@ -259,11 +262,19 @@ def figures(folder: Path, manifest: Mapping[str, Any]) -> Figures:
         longer_chosen=_longer(scan.lengths),
         models=scan.models,
         kinds=scan.kinds,
+        noise=_noise(folder, manifest),
         rejects=manifest.get("rejects", {}),
         columns=tuple(files.schema.names),
         characters=scan.lengths,
         prompt_ids=scan.prompt_ids,
     )
+
+
+def _noise(folder: Path, manifest: Mapping[str, Any]) -> tuple[Noise, ...]:
+    if manifest["grain"] != "pairs":
+        return ()
+    kept, dropped = (files_of(folder, name).batches for name in ("pairs", "dropped/pairs"))
+    return noise_figures(kept, dropped, manifest["steps"])
 
 
 def _scores(folder: Path, manifest: Mapping[str, Any]) -> tuple[Compared, ...]:

@@ -14,6 +14,8 @@ TEXTS: tuple[Grain, ...] = ("responses", "pairs")
 PAIRS: tuple[Grain, ...] = ("pairs",)
 SIDE_OF = {"scores": "", "chosen_scores": "chosen", "rejected_scores": "rejected"}
 MEASURES = ("margin", "label_prob", "weight", "difficulty")
+NOISES = tuple(f"noise_{when}{end}" for when in ("before", "after") for end in ("", "_low", "_high"))
+NOISE_EVIDENCE = tuple(f"evidence.*.{measure}" for measure in ("flip_prob", "label_prob", "agreement"))
 DRIFT = "drift."
 COST = "cost_usd"
 """Known of the run, not of the version: a gate may name it, the manifest does not hold it."""
@@ -47,6 +49,12 @@ STATIC: dict[str, About] = {
     "observed_length_bias_d": About(PAIRS, "length_bias_d without the pairs whose sides were exchanged for a lower goal"),
     "longer_chosen_share": About(PAIRS, "pairs whose chosen side has more characters; ties count half"),
     "noise": About(PAIRS, "labels that are expected to be wrong: mean of 1 - label_prob, else of the evidence `noise`"),
+    "noise_before": About(PAIRS, "labels estimated to be wrong before the last step that looks for them; see the card"),
+    "noise_before_low": About(PAIRS, "lower end of the 95 % interval of noise_before"),
+    "noise_before_high": About(PAIRS, "upper end of the 95 % interval of noise_before"),
+    "noise_after": About(PAIRS, "labels of the kept pairs estimated to be wrong, after drops and flips"),
+    "noise_after_low": About(PAIRS, "lower end of the 95 % interval of noise_after"),
+    "noise_after_high": About(PAIRS, "upper end of the 95 % interval of noise_after"),
     "top_model_share": About(TEXTS, "chosen sides (or responses) by the one model that wrote most, over those that name a model"),
     "characters_mean": About(("responses",), "mean characters of a response"),
     "chosen_characters_mean": About(PAIRS, "mean characters of the chosen side"),
@@ -111,6 +119,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], str]] = {
     **{f"{m}_{of}": ((m,), f"no step writes {m}") for m in MEASURES for of in ("mean", "median")},
     **{f"{DRIFT}{m}": ((m,), f"no step writes {m}") for m in MEASURES},
     "noise": (("label_prob", "evidence.*.noise"), "no step writes label_prob, nor evidence of noise"),
+    **dict.fromkeys(NOISES, (NOISE_EVIDENCE, "no step looks for wrong labels (peer_review, label_em, consistency)")),
     "score_error_share": (tuple(f"{column}.*.*" for column in SIDE_OF), "no step scores"),
     **{
         f"{side}{fault}_share": (tuple(f"{column}.*.{m}" for column in SIDE_OF), f"no features step measures {m}")

@@ -21,6 +21,7 @@ from curate import tables
 from curate.maths import detectors
 from curate.publish.figures import Figures, Files, compare, figures, files_of, flat_scores
 from curate.publish.metric_names import COST, FAULTS, MEASURES, SIDE_OF, STATIC, TEXTS
+from curate.publish.noise_figures import leading
 from curate.store.versions import Version
 from curate.tables import Grain
 
@@ -54,7 +55,7 @@ def metrics(
     told |= {f"evidence_mean.{name}": value for name, value in evidence.items()}
     told |= {"top_model_share": _top_share(found)} if grain in TEXTS else {}
     if grain == "pairs":
-        told |= _votes(folder) | {"noise": _noise(found, evidence)}
+        told |= _votes(folder) | {"noise": _noise(found, evidence)} | _noise_around(found)
     if before is not None:
         told |= _drift(folder, manifest, found, series, before)
     return {name: rounded(told[name]) for name in sorted(told)}
@@ -132,6 +133,14 @@ def _noise(found: Figures, evidence: Mapping[str, float | None]) -> float | None
     probability = next((measure.sides[""].mean for measure in found.measures if measure.name == "label_prob"), None)
     estimated = next((value for name, value in evidence.items() if name.endswith(".noise")), None)
     return estimated if probability is None else 1 - probability
+
+
+def _noise_around(found: Figures) -> Metrics:
+    """Of the step that looks for wrong labels: before it, and of the kept pairs, with intervals."""
+    noise = leading(found.noise)
+    shares = {"before": noise.before, "after": noise.after} if noise else {}
+    ends = {"": "value", "_low": "low", "_high": "high"}
+    return {f"noise_{when}{end}": getattr(share, name) for when, share in shares.items() for end, name in ends.items()}
 
 
 def _top_share(found: Figures) -> float | None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from curate.publish import noise_report
 from curate.publish.card import LISTED
 from curate.publish.diff import recipe_text
 from curate.publish.figures import (
@@ -42,6 +43,7 @@ def report(version: Version, seed: int = 0) -> str:
         _section("Gates", _gates(version.manifest), "gates"),
         _section("From source to version", _funnel(found.funnel), "funnel"),
         _section("Why rows were dropped", _reasons(found.funnel), "dropped"),
+        _section("Noise", noise_report.section(found.noise) if found.grain == "pairs" and found.rows else "", "noise"),
         _section("Scores", _plots(found.scores, found.measures, _exchanged(found)), "scores"),
         _section("Lengths", _lengths(found), "lengths"),
         _section("Models", _models(found), "models"),

@@ -49,6 +49,7 @@ svg text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-num
 svg path { stroke-width: 1.5; fill-opacity: 0.28; stroke-linejoin: round; }
 svg .chosen { fill: var(--chosen); stroke: var(--chosen); } svg .rejected { fill: var(--rejected); stroke: var(--rejected); }
 svg .own { fill: var(--own); stroke: var(--own); }
+svg .kept { fill: var(--kept); stroke: var(--kept); } svg line.kept, svg line.rejected { stroke-width: 2; }
 svg .axis { stroke: var(--line); } svg .median { stroke-width: 1.5; stroke-dasharray: 4 3; }
 .plots.wide svg text { font-size: 8px; }
 .told { color: var(--soft); font-size: 0.82rem; margin: 4px 0 0; }

@@ -20,13 +20,13 @@ class Split(DatasetOperator):
     """Write `split`: whole clusters of prompts, each drawn by a hash of the seed and of what the cluster has in common.
 
     A cluster joins rows with the same prompt, with prompts equal but for case, width, spacing and punctuation, with prompts
-    that share most of their runs of three words (`near`, in chains too), rows made from one another (`parent_id`), and rows
-    with an equal value in a column of `group`. Shares are shares of clusters,
-    met within chance. A cluster keeps its split when rows are added, unless they join it to another. Where a share
-    above 0 would get no row, it gets the cluster of lowest draw that no other split needs to stay filled.
+    that share most of their runs of three words (`near`: what `near_duplicate` calls repeats; in chains too), rows made from
+    one another (`parent_id`), and rows with an equal value in a column of `group`. Shares are shares of clusters, met within
+    chance. A cluster keeps its split when rows are added, unless they join it to another. Where a share above 0 would get no
+    row, it gets the cluster of lowest draw that no other split needs to stay filled.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     takes: ClassVar[tuple[Grain, ...]] = tuple(grain for grain in GRAINS if "split" in tables.SCHEMAS[grain].names)
 
     test: float = Field(default=0.0, ge=0, le=1, description="Share of clusters for the test split.")
@@ -120,8 +120,8 @@ class Split(DatasetOperator):
 
 
 def _near(features: pa.Table, floor: float) -> jaccard.Edges:
-    """Pairs of rows with near prompts, of rows with one text the first alone: the others are joined to it."""
-    first = np.unique(chance.hash_texts(features["text_id"], 0), return_index=True)[1]
+    """Pairs of rows with near prompts, of rows with one prompt the first alone: the others are joined to it."""
+    first = np.unique(chance.hash_texts(features["prompt_id"], 0), return_index=True)[1]
     lists = tables.flat(features["shingles"]).take(pa.array(first))
     counts = lists.value_lengths().to_numpy(zero_copy_only=False)
     sets = shingles.Sets(lists.flatten().to_numpy(zero_copy_only=False), shingles.starts_of(counts))
@@ -133,9 +133,11 @@ def _near(features: pa.Table, floor: float) -> jaccard.Edges:
 
 
 def _shingles(table: pa.Table) -> pa.Array:
-    """The three-word runs of each row's prompt, as hashes."""
+    """The three-word runs of what each row's prompt says, as hashes: those that `near_duplicate` compares."""
     first, which = _distinct_prompts(table)
-    sets = shingles.shingle_sets(_plain(table["prompt"].take(pa.array(first)).combine_chunks()).to_pylist())
+    prompts = table["prompt"].take(pa.array(first)).combine_chunks()
+    said = pa.ListArray.from_arrays(_offsets(prompts), pc.fill_null(prompts.flatten().field("content"), ""))
+    sets = shingles.shingle_sets(pc.binary_join(said, "\n\n").to_pylist())
     lists = pa.ListArray.from_arrays(pa.array(sets.starts, pa.int32()), pa.array(sets.hashes, pa.uint32()))
     return lists.take(pa.array(which))
 
@@ -167,9 +169,13 @@ def _plain(prompts: pa.ListArray) -> pa.Array:
     words = pc.utf8_trim_whitespace(pc.replace_substring_regex(pc.utf8_normalize(contents, "NFKC"), r"[\pP\pZ\s]+", " "))
     words = pc.if_else(pc.equal(words, ""), contents, pc.utf8_lower(words))  # "?!" and "..." are different prompts
     lines = pc.binary_join_element_wise(pc.fill_null(messages.field("role"), ""), words, ":")
-    counts = pc.fill_null(pc.list_value_length(prompts), 0).to_numpy()
-    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
-    return pc.binary_join(pa.ListArray.from_arrays(offsets, lines), "\n")
+    return pc.binary_join(pa.ListArray.from_arrays(_offsets(prompts), lines), "\n")
+
+
+def _offsets(lists: pa.ListArray) -> pa.Array:
+    """Where the entries of each list begin among all entries, and where the last ones end."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
 
 
 def _give_one(number: np.ndarray, draws: np.ndarray, split: int) -> None:

@@ -1,6 +1,6 @@
 """Planted flips on real human pairs: every filter, ten fixed splits by debate, settings chosen on noisy labels alone.
 
-    CURATE_TEST_DATA=... python -m tests.benchmarks.noise [--rates 0 0.2 0.3 0.4] [--splits 10] [--methods ...]
+    CURATE_TEST_DATA=... python -m tests.benchmarks.noise [--rates 0 0.2 0.3 0.4] [--splits 10] [--draws 3] [--methods ...]
 
 UKPConvArg dev, label = net majority with |a1 - a2| / votes >= 0.6 (6,099 pairs, 11 debates). Features: MiniLM vectors, log
 length, and what the filters derive from these (cosine to the mean of the debate side's arguments). A split holds out four
@@ -13,6 +13,7 @@ import collections
 import gzip
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 0.2, 0.3, 0.4])
     parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=3, help="draws of flips for each split: one moves the mean by half a point")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--kind", default="symmetric")
     asked = parser.parse_args()
@@ -93,10 +95,11 @@ def main() -> None:
     print(f"{len(gap):,} pairs, {len(set(debates))} debates, {asked.splits} splits")
     for rate in asked.rates:
         runs = []
-        for seed, out in enumerate(listed[: asked.splits]):
+        draws = asked.draws if rate else 1
+        for seed, (draw, out) in enumerate(product(range(draws), listed[: asked.splits])):
             held = np.isin(debates, out)
             measure = {"length": gap, "gap": np.abs(gap)}.get(asked.kind)
-            wrong = noise_bench.plant(given, held, asked.kind, rate, measure, 1000 + seed)
+            wrong = noise_bench.plant(given, held, asked.kind, rate, measure, 1000 * (draw + 1) + listed.index(out))
             for method in asked.methods:
                 found = noise_bench.one(given, wrong, held, method, Settings())
                 runs.append({"kind": asked.kind, "rate": rate, "seed": seed, **found})
@@ -104,9 +107,8 @@ def main() -> None:
         print(as_text(rows), flush=True)
         for row in rows:
             if row["method"] == "peer_review":
-                print(
-                    f"  peer_review flags {row['flagged']:.1%}; accuracy ± {100 * (row['accuracy_error'] or 0):.2f}", flush=True
-                )
+                half = 100 * (row["accuracy_half"] or 0)
+                print(f"  peer_review flags {row['flagged']:.1%}; accuracy ± {half:.2f} (95 %)", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curate import ids, tables
+from curate.filter.near_duplicate import NearDuplicate
 from curate.publish.split import Split, text_ids
 
 
@@ -93,6 +96,33 @@ def test_near_prompts_do_not_straddle():
     assert not straddles(Split(test=0.5), pairs(*near_prompts()), keys)
     assert straddles(Split(test=0.5, near=None), pairs(*near_prompts()), keys)
     assert set(splits(Split(test=0.5), pairs(*near_prompts()))) == {"train", "test"}
+
+
+BASE = ["tell_me", "about", "the", "-5", "old", "houses", "and_the", "40%", "of", "gardens", "by", "a", "sea"]
+edits = st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["", "x", "_", "-5", "a_b", "5"])), max_size=3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(edits, min_size=2, max_size=12))
+def test_what_near_duplicate_calls_repeats_does_not_straddle(changes):
+    """BASE, with some words replaced: pairs of prompts lie on either side of the similarity that counts."""
+    texts = []
+    for change in changes:
+        words = list(BASE)
+        for place, word in change:
+            words[place] = word
+        texts.append(" ".join(words))
+    table = pairs(*texts)
+    operator = NearDuplicate(name="near", column="prompt")
+    found = operator.search(operator.features(table), None, 0).edges.above(operator.threshold)
+    for seed in range(4):
+        split = splits(Split(test=0.5, seed=seed), table)
+        assert all(split[i] == split[j] for i, j in zip(found.left.tolist(), found.right.tolist(), strict=True))
+
+
+def test_a_prompt_is_compared_whatever_form_of_it_comes_first():
+    texts = ["a_b c_d e_f g h", "a b c d e f g h", "a b c d e f g h i"]  # the same words, and near the second alone
+    assert all(len(set(splits(Split(test=0.5, seed=seed), pairs(*texts)))) == 1 for seed in range(10))
 
 
 def test_a_crowd_of_near_prompts_does_not_straddle():

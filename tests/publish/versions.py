@@ -1,5 +1,6 @@
 """Versions to look at, made by real operators from a few rows that can be checked by eye."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -115,5 +116,5 @@ def run_step(store: Store, operator: Operator, before: Snapshot, recipe: str) ->
     snapshot = Snapshot(operator.makes or before.grain, (outcome.shard,), left)
     line = next((i for i, text in enumerate(recipe.splitlines(), 1) if f"- {operator.name}:" in text), None)
     key = digest([type(operator).__name__, operator.parameters(), before.id])
-    kind = {"ExactDuplicate": "exact_duplicate"}.get(type(operator).__name__, type(operator).__name__.lower())
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(operator).__name__).lower()
     return Stage(operator.name, kind, operator, before.grain, key, snapshot, outcome.counts, line)
