@@ -78,6 +78,10 @@ class Operator(BaseModel, ABC):
         """Paths of files that this step reads; their contents are part of the step's key."""
         return set()
 
+    def versions(self) -> list[str]:
+        """Earlier versions that this step reads, such as name@v3; their contents are part of the step's key."""
+        return []
+
     def columns(self, grain: Grain) -> list[str]:
         """The columns to load: what is read, what is appended to, and nothing else. Makers load all."""
         names: list[str] = tables.SCHEMAS[grain].names

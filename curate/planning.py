@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from curate import tables
+from curate.engine.earlier import check_versions
 from curate.generate.generate import Generate
 from curate.generate.perturb import Perturb
 from curate.generate.rewrite import Rewrite
@@ -69,6 +70,7 @@ class Outlook(NamedTuple):
 def outlook(recipe: Recipe, root: Path) -> list[Outlook]:
     """One entry for the source and for each step, in order."""
     run = Run(recipe, Store(root))
+    check_versions(run.store, (step.operator for step in recipe.steps))
     prices = mean_costs(root)
     stage = run.found_source()
     kept = stage.snapshot.kept if stage else None

@@ -37,6 +37,7 @@ from curate.engine.shard import (
 )
 from curate.errors import Busy, DataError, GateClosed, NoAnswers, StepError
 from curate.export.recipes import write_exports
+from curate.filter.contamination import Contamination
 from curate.ids import digest
 from curate.models.interpreter import system_memory
 from curate.models.operator import CallsModels
@@ -326,7 +327,9 @@ class Run:
         )
 
     def _ready(self, operator: Ready) -> Ready:
-        """The operator with the models it calls."""
+        """The operator with the versions it reads and the models it calls."""
+        if isinstance(operator, Contamination):
+            operator = operator.with_versions(versions_of(self.store, operator))
         if isinstance(operator, CallsModels):
             assert self._session is not None
             return operator.with_models(self._session.for_step(operator.name))

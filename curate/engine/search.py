@@ -9,29 +9,34 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.engine.earlier import measured_versions
 from curate.engine.shard import read_objects
 from curate.filter.repeats import Repeats, Search
 from curate.ids import digest
+from curate.maths.jaccard import Edges
 from curate.operator import DatasetOperator
 from curate.store import arrow
 from curate.store.store import Store
+from curate.tables import Grain
 
 
 def decided(
-    store: Store, operator: DatasetOperator, identity: dict[str, Any], measured: Sequence[tuple[str, int]]
+    store: Store, operator: DatasetOperator, grain: Grain, identity: dict[str, Any], measured: Sequence[tuple[str, int]]
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """The operator's decision, and what belongs to the snapshot besides: the search's file and how it was made.
+    """The operator's decision, and what belongs to the snapshot besides: the features, the search's file and how it was made.
 
     identity: what tells the operator from others, models included. measured: per shard the object that holds its features, and
     its rows.
     """
-    features = read_objects(store, [name for name, _ in measured])
     if not isinstance(operator, Repeats):
-        return operator.decide(features), {}
-    objects, search = _searched(
-        store, operator, digest(identity | {"parameters": operator.search_parameters()}), features, measured
-    )
-    return operator.choose(features, search), {"objects": objects, "search": search.about}
+        return operator.decide(read_objects(store, [name for name, _ in measured])), {}
+    earlier = measured_versions(store, operator, grain, identity)
+    everything = [*earlier, *measured]
+    features = read_objects(store, [name for name, _ in everything])
+    asked = digest(identity | {"parameters": operator.search_parameters()})
+    objects, search = _searched(store, operator, asked, features, everything, len(earlier))
+    kept = sorted({*objects, *(name for name, _ in everything)})
+    return operator.choose(features, search, _rows(earlier)), {"objects": kept, "search": search.about}
 
 
 def searched_how(name: str, about: dict[str, Any]) -> str:
@@ -42,23 +47,30 @@ def searched_how(name: str, about: dict[str, Any]) -> str:
 
 
 def _searched(
-    store: Store, operator: Repeats, asked: str, features: pa.Table, measured: Sequence[tuple[str, int]]
+    store: Store, operator: Repeats, asked: str, features: pa.Table, measured: Sequence[tuple[str, int]], earlier: int
 ) -> tuple[list[str], Search]:
-    """The pairs: all remembered, or those of the longest known beginning and what is found for the rows after it."""
-    known, rows = None, 0
-    for end in range(len(measured), 0, -1):
-        remembered = store.remembered(_key(asked, measured[:end]))
+    """The pairs: all remembered, or those of the longest known beginning and what is found for the rows after it.
+
+    Pairs within the first `earlier` objects, those of earlier versions, are of no interest.
+    """
+    known, rows = (Search(Edges.none(), {}), _rows(measured[:earlier])) if earlier else (None, 0)
+    for end in range(len(measured), earlier, -1):
+        remembered = store.remembered(_key(asked, measured[:end], earlier))
         if remembered is not None:
-            known = Search.of(arrow.read(store.object_path(remembered["objects"][0])))
-            rows = sum(count for _, count in measured[:end])
+            known = Search.of([arrow.read(store.object_path(name)) for name in remembered["objects"]])
+            rows = _rows(measured[:end])
             if end == len(measured):
                 return remembered["objects"], known
             break
     search = operator.search(features, known, rows)
-    objects = [store.put_table(search.to_table())]
-    store.remember(_key(asked, measured), {"objects": objects})
+    objects = [store.put_table(table) for table in search.to_tables()]
+    store.remember(_key(asked, measured, earlier), {"objects": objects})
     return objects, search
 
 
-def _key(asked: str, measured: Sequence[tuple[str, int]]) -> str:
-    return digest({"search": asked, "features": [name for name, _ in measured]})
+def _rows(measured: Sequence[tuple[str, int]]) -> int:
+    return sum(count for _, count in measured)
+
+
+def _key(asked: str, measured: Sequence[tuple[str, int]], earlier: int) -> str:
+    return digest({"search": asked, "features": [name for name, _ in measured]} | ({"earlier": earlier} if earlier else {}))

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate.filter.repeats import Repeats, Search
-from curate.maths.jaccard import Edges, Join, same_sets
+from curate.maths.jaccard import Edges, Join, set_digests
 from curate.maths.shingles import Sets, shingle_sets, starts_of
 from curate.operator import RunsOn
 
@@ -42,10 +42,10 @@ class NearDuplicate(Repeats):
         return "thread"
 
     def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
-        """shingles: hashes of the text's runs, ascending."""
+        """digest: what equal sets of shingles have in common; shingles: hashes of the text's runs, ascending."""
         sets = shingle_sets(texts, self.shingle, self.size or SIZES[self.shingle])
         lists = pa.ListArray.from_arrays(pa.array(sets.starts, pa.int32()), pa.array(sets.hashes, pa.uint32()))
-        return {"shingles": lists}
+        return {"digest": pa.array(set_digests(sets)), "shingles": lists}
 
     def search(self, features: pa.Table, known: Search | None, rows: int) -> Search:
         """All pairs at or above the floor of texts that differ."""
@@ -56,17 +56,13 @@ class NearDuplicate(Repeats):
         edges = Edges.joined([found, *([known.edges] if known else [])])
         return Search(edges, {"how": "exact", "recall": 1.0, "crowded": crowded})
 
-    def settle(self, features: pa.Table, search: Search, chosen: np.ndarray) -> Edges:
+    def settle(self, features: pa.Table, search: Search, chosen: np.ndarray, earlier: int) -> Edges:
         """Pairs of a crowd that were not compared at first."""
         if not search.about.get("crowded"):
             return Edges.none()
-        join, first = self._join(features, 0)
+        join, first = self._join(features, earlier)
         more = join.among(chosen[first])
         return Edges(first[more.left], first[more.right], more.likeness)
-
-    def same(self, features: pa.Table) -> np.ndarray:
-        """The first row with the same shingles."""
-        return same_sets(_sets(features), features["scope"].to_numpy())
 
     def _join(self, features: pa.Table, known: int) -> tuple[Join, np.ndarray]:
         """A search among texts that differ, and their rows."""

@@ -6,7 +6,8 @@ and where rows were added, only they are searched for.
 
 import json
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,7 @@ SEARCH = b"search"
 LINKS = {"left": pa.int64(), "right": pa.int64(), "likeness": pa.float32()}
 CUT_ONLY = ("name", "threshold", "linkage", "keep", "by")
 """Parameters that choose among the pairs found, and do not change what is found."""
+EarlierVersion = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}@v[0-9]+$")]
 
 
 class Search(NamedTuple):
@@ -44,27 +46,33 @@ class Search(NamedTuple):
     """Pairs at or above the floor; of rows that are one and the same, the first one's alone."""
     about: dict[str, Any]
     """How it was made: plain JSON, kept with the edges; `recall` is the estimated share of pairs found."""
+    homes: np.ndarray | None = None
+    """(N,) int32: what places rows so that later ones are searched for alone; see `maths.neighbours.Found`."""
 
-    def to_table(self) -> pa.Table:
+    def to_tables(self) -> list[pa.Table]:
         """As the store keeps it."""
         columns = zip(LINKS, self.edges, strict=True)
         table = pa.table({name: pa.array(values, LINKS[name]) for name, values in columns})
-        return table.replace_schema_metadata({SEARCH: json.dumps(self.about, sort_keys=True).encode()})
+        table = table.replace_schema_metadata({SEARCH: json.dumps(self.about, sort_keys=True).encode()})
+        return [table] if self.homes is None else [table, pa.table({"home": pa.array(self.homes, pa.int32())})]
 
     @staticmethod
-    def of(table: pa.Table) -> "Search":
-        """The inverse of to_table."""
-        edges = Edges(*(table[name].to_numpy() for name in LINKS))
-        return Search(edges, json.loads((table.schema.metadata or {}).get(SEARCH, b"{}")))
+    def of(tables: Sequence[pa.Table]) -> "Search":
+        """The inverse of to_tables."""
+        links, *more = tables
+        edges = Edges(*(links[name].to_numpy() for name in LINKS))
+        homes = more[0]["home"].to_numpy() if more else None
+        return Search(edges, json.loads((links.schema.metadata or {}).get(SEARCH, b"{}")), homes)
 
 
 class Repeats(DatasetOperator):
-    """Drop all but one row of each cluster of rows that are alike.
+    """Drop all but one row of each cluster of rows that are alike, and every row that is alike to one of an earlier version.
 
     Evidence for every row that has the text: `similarity`, the greatest to a row that is preferred to it (null where none
     reaches the floor), and `cluster`, the rows of its cluster. A dropped row's flag names the kept row and their similarity.
     """
 
+    version: ClassVar[int] = 2
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses", "pairs")
     reason: ClassVar[str]
     usual_floor: ClassVar[float]
@@ -91,6 +99,10 @@ class Repeats(DatasetOperator):
         description="complete: a dropped row is alike to the kept one itself; single: through a chain of others, which is told.",
     )
 
+    against: EarlierVersion | list[EarlierVersion] = Field(
+        default=[], description="Earlier versions, such as name@v3: their kept rows are compared with, too, and always stay."
+    )
+
     @model_validator(mode="after")
     def _check_by(self) -> Self:
         if (self.keep == "best") != (self.by is not None):
@@ -110,18 +122,21 @@ class Repeats(DatasetOperator):
 
     @abstractmethod
     def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
-        """The feature columns that say what a text is like."""
+        """The feature columns that say what a text is like; `digest`, (N,) uint64: equal where texts are one and the same."""
 
     @abstractmethod
     def search(self, features: pa.Table, known: Search | None, rows: int) -> Search:
         """All pairs at or above the floor. known: those among the first `rows` rows, found before; None if none were."""
 
-    @abstractmethod
     def same(self, features: pa.Table) -> np.ndarray:
         """The first row that is one and the same as each, in its scope, (N,) int64."""
+        return clusters.first_equal(*(features[name].to_numpy() for name in ("digest", "scope", "has")))
 
-    def settle(self, features: pa.Table, search: Search, chosen: np.ndarray) -> Edges:
-        """Pairs that the search left out among the chosen rows, (N,) bool; none if it left out none on purpose."""
+    def settle(self, features: pa.Table, search: Search, chosen: np.ndarray, earlier: int) -> Edges:
+        """Pairs that the search left out among the chosen rows, (N,) bool; none if it left out none on purpose.
+
+        Pairs among the first `earlier` rows are none of its business.
+        """
         return Edges.none()
 
     # -- what the runner calls
@@ -141,15 +156,19 @@ class Repeats(DatasetOperator):
         """The measures and the flags."""
         return {f"evidence.{self.name}.similarity", f"evidence.{self.name}.cluster", "flags"}
 
+    def versions(self) -> list[str]:
+        """The earlier versions compared with."""
+        return [self.against] if isinstance(self.against, str) else list(self.against)
+
     def feature_parameters(self) -> dict[str, Any]:
-        """Neither the name nor what chooses among the pairs, but what ranks rows."""
-        return {
-            field: value for field, value in self.parameters().items() if field not in ("name", "threshold", "linkage", "floor")
-        }
+        """Neither the name nor what chooses among the pairs, nor other rows, but what ranks rows."""
+        unused = ("name", "threshold", "linkage", "floor", "against")
+        return {field: value for field, value in self.parameters().items() if field not in unused}
 
     def search_parameters(self) -> dict[str, Any]:
         """What the pairs found depend on: they are kept and reused while these stay the same."""
-        kept = {field: value for field, value in self.parameters().items() if field not in (*CUT_ONLY, "floor")}
+        unused = (*CUT_ONLY, "floor", "against")
+        kept = {field: value for field, value in self.parameters().items() if field not in unused}
         return kept | {"floor": self.searched_to}
 
     def features(self, table: pa.Table, /) -> pa.Table:
@@ -169,14 +188,18 @@ class Repeats(DatasetOperator):
         """See `choose`; the search is made anew."""
         return self.choose(features, self.search(features, None, 0))
 
-    def choose(self, features: pa.Table, search: Search) -> pa.Table:
-        """Per row: id of the kept row and likeness to it (null for a kept row), similarity, rows of the cluster, path."""
+    def choose(self, features: pa.Table, search: Search, earlier: int = 0) -> pa.Table:
+        """Per row: id of the kept row and likeness to it (null for a kept row), similarity, rows of the cluster, path.
+
+        earlier: so many first rows are those of earlier versions. They stay before any other, and nothing is told of them.
+        """
         same = self.same(features)
-        place = clusters.in_order(features["rank"].to_numpy())
+        place = clusters.in_order(features["rank"].to_numpy(), earlier)
         best = np.full(len(same), len(same), np.int64)
         np.minimum.at(best, same, place)  # the place of the most preferred of rows that are one and the same
-        search, found = self._clusters(features, search, np.where(same == np.arange(len(same)), best, len(same) + place))
-        return self._state(features, search, found, same, best, place)
+        order = np.where(same == np.arange(len(same)), best, len(same) + place)
+        search, found = self._clusters(features, search, order, earlier)
+        return self._state(features, search, found, same, best, place).slice(earlier)
 
     def apply(self, table: pa.Table, state: pa.Table, /) -> pa.Table:
         """The measures as evidence, and a flag with the id of the kept row on the others; a path is a flag of its own."""
@@ -194,17 +217,18 @@ class Repeats(DatasetOperator):
 
     # -- inside
 
-    def _clusters(self, features: pa.Table, search: Search, order: np.ndarray) -> tuple[Search, clusters.Clusters]:
+    def _clusters(self, features: pa.Table, search: Search, order: np.ndarray, earlier: int) -> tuple[Search, clusters.Clusters]:
         """Clusters at the threshold; pairs left out of the search are looked for until no two kept rows are alike."""
         place = clusters.in_order(-order.astype(np.float64))
-        edges = search.edges.above(self.threshold)
+        edges = search.edges
         if self.linkage == "single":
-            return search, clusters.single(Edges.joined([edges, self.settle(features, search, np.ones(len(order), bool))]), place)
+            edges = Edges.joined([edges, self.settle(features, search, np.ones(len(order), bool), earlier)])
+            return search._replace(edges=edges), clusters.single(edges.above(self.threshold), place)
         while True:
-            found = clusters.complete(edges, place)
-            more = self.settle(features, search, found.kept == np.arange(len(order))).above(self.threshold)
-            if not len(more.left):
-                return Search(edges, search.about), found
+            found = clusters.complete(edges.above(self.threshold), place)
+            more = self.settle(features, search, found.kept == np.arange(len(order)), earlier)
+            if not (more.likeness >= np.float32(self.threshold)).any():
+                return search._replace(edges=edges), found
             edges = Edges.joined([edges, more])
 
     def _state(

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from curate.filter.repeats import Repeats, Search
 from curate.maths.jaccard import Edges
-from curate.maths.neighbours import EXACT_BELOW, PROBES, near_within, same_rows
+from curate.maths.neighbours import EXACT_BELOW, PROBES, near_within
 from curate.models.operator import ModelDatasetOperator
 
 TYPES = {"float16": np.float16, "float32": np.float32}
@@ -19,7 +19,9 @@ class SemanticDuplicate(Repeats, ModelDatasetOperator):
 
     Similarity is the cosine of the texts' embeddings. Up to `exact_below` rows every pair is compared; beyond, rows are compared
     in the nearest cells, every pair found is verified, and the recall is estimated against an exact search for some of the
-    rows. With a `hashing` model the comparison is lexical: of words and spelling, not of meaning.
+    rows. With a `hashing` model the comparison is lexical: of words and spelling, not of meaning. Answers to one prompt lie near
+    each other for their subject alone, also where they differ in what they say: look at what was dropped before relying on a
+    threshold there.
     """
 
     reason: ClassVar[str] = "semantic_duplicate"
@@ -44,42 +46,40 @@ class SemanticDuplicate(Repeats, ModelDatasetOperator):
         return {self.model}
 
     def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
-        """vector: the embedding's numbers as bytes; null where there is no text."""
+        """vector: the embedding's numbers as bytes, null where there is no text; digest: what equal ones have in common."""
+        import xxhash
+
         rows = [row for row, text in enumerate(texts) if text is not None]
         vectors: list[bytes | None] = [None] * len(texts)
+        digests = np.zeros(len(texts), np.uint64)
         if rows:
             made = self.called.embed(self.model).encode([str(texts[row]) for row in rows]).astype(TYPES[self.storage])
             for row, vector in zip(rows, made, strict=True):
-                vectors[row] = vector.tobytes()
-        return {"vector": pa.array(vectors, pa.binary())}
+                vectors[row] = raw = vector.tobytes()
+                digests[row] = xxhash.xxh3_64_intdigest(raw)
+        return {"digest": pa.array(digests), "vector": pa.array(vectors, pa.binary())}
 
     def search(self, features: pa.Table, known: Search | None, rows: int) -> Search:
         """Pairs at or above the floor of vectors that differ."""
         vectors, has = self._vectors(features)
-        scopes = features["scope"].to_numpy()
         same = self.same(features)
         first = np.flatnonzero((same == np.arange(len(same))) & has)
         before = int(np.searchsorted(first, rows)) if known else 0
         some = vectors if len(first) == len(vectors) else vectors[first]
+        homes = _among(first, known.homes[first[:before]]) if known and known.homes is not None else None
         options = {"exact_below": self.exact_below, "probes": self.probes, "seed": self.seed}
-        found = near_within(some, scopes[first], self.searched_to, before, **options)
+        found = near_within(some, features["scope"].to_numpy()[first], self.searched_to, before, homes=homes, **options)
         edges = Edges(first[found.edges.left], first[found.edges.right], found.edges.likeness)
-        told = None if np.isnan(found.recall) else round(found.recall, 4)
-        likeness = getattr(self.called.embed(self.model), "likeness", "semantic")
         about = {
-            "likeness": likeness,
+            "likeness": getattr(self.called.embed(self.model), "likeness", "semantic"),
             "how": found.how,
-            "recall": told,
+            "recall": None if np.isnan(found.recall) else round(found.recall, 4),
             "checked": found.checked,
             "searched": len(first) - before,
             "among": len(first),
         }
-        return Search(Edges.joined([edges, *([known.edges] if known else [])]), about)
-
-    def same(self, features: pa.Table) -> np.ndarray:
-        """The first row with the very same vector."""
-        vectors, has = self._vectors(features)
-        return np.where(has, same_rows(vectors, features["scope"].to_numpy()), np.arange(len(has)))
+        placed = None if found.homes is None else _placed(first, found.homes, len(same))
+        return Search(Edges.joined([edges, *([known.edges] if known else [])]), about, placed)
 
     def _vectors(self, features: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """The vectors, (N, D), zeros where there is none, and which rows have one, (N,) bool."""
@@ -99,3 +99,15 @@ def _bytes_of(chunk: pa.BinaryArray) -> np.ndarray:
     """The bytes of all values of an array, (B,) uint8, not copied."""
     offsets = np.frombuffer(chunk.buffers()[1], np.int32)
     return np.frombuffer(chunk.buffers()[2], np.uint8)[offsets[chunk.offset] : offsets[chunk.offset + len(chunk)]]
+
+
+def _among(first: np.ndarray, homes: np.ndarray) -> np.ndarray:
+    """The homes, row numbers of all rows, as places among `first`; -1 where there is none."""
+    return np.where(homes < 0, -1, np.searchsorted(first, homes))
+
+
+def _placed(first: np.ndarray, homes: np.ndarray, count: int) -> np.ndarray:
+    """The inverse of `_among`: for each of `count` rows, -1 where it is not among `first`."""
+    placed = np.full(count, -1, np.int32)
+    placed[first] = np.where(homes < 0, -1, first[homes])
+    return placed

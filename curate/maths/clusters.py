@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curate.maths.jaccard import Edges
+from curate.maths.shingles import mixed
 
 
 def components(rows_E: np.ndarray, keys_E: np.ndarray, total: int) -> np.ndarray:
@@ -28,6 +29,18 @@ def components(rows_E: np.ndarray, keys_E: np.ndarray, total: int) -> np.ndarray
         if (found == labels).all():
             return labels
         labels = found
+
+
+def first_equal(digests: np.ndarray, scopes: np.ndarray, has: np.ndarray) -> np.ndarray:
+    """The first row of the same digest and scope as each, (N,) int64; a row that has no digest is like no other.
+
+    digests: (N,) uint64. scopes: (N,) int64. has: (N,) bool.
+    """
+    rows = np.flatnonzero(has)
+    _, at, which = np.unique(mixed(digests[rows] + mixed(scopes[rows])), return_index=True, return_inverse=True)
+    first = np.arange(len(has))
+    first[rows] = rows[at[which]]
+    return first
 
 
 class Clusters(NamedTuple):
@@ -119,8 +132,13 @@ def nearest_better(edges: Edges, place: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(most), np.float32(np.nan), most)
 
 
-def in_order(rank: np.ndarray) -> np.ndarray:
-    """The place of each row in the order of preference, (N,) int64: the highest rank first, of equals the earliest, NaN last."""
+def in_order(rank: np.ndarray, ahead: int = 0) -> np.ndarray:
+    """The place of each row in the order of preference, (N,) int64: the highest rank first, of equals the earliest, NaN last.
+
+    ahead: so many first rows come before all others, as they stand.
+    """
     place = np.empty(len(rank), np.int64)
-    place[np.argsort(np.where(np.isnan(rank), np.inf, -rank), kind="stable")] = np.arange(len(rank))
+    later = rank[ahead:]
+    place[:ahead] = np.arange(ahead)
+    place[ahead + np.argsort(np.where(np.isnan(later), np.inf, -later), kind="stable")] = np.arange(ahead, len(rank))
     return place

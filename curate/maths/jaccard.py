@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from curate.maths.memory import keep_freed
 from curate.maths.shingles import Sets, mixed, ranges
 
 FREQUENCY_BITS = 24  # elements are counted by so many bits of their hash at most: any order will do, rarest first is fastest
@@ -55,7 +56,13 @@ class Edges(NamedTuple):
 
     def above(self, threshold: float) -> "Edges":
         """Those at or above a threshold."""
-        keep = self.likeness >= np.float32(threshold)
+        return self._only(self.likeness >= np.float32(threshold))
+
+    def reaching(self, known: int) -> "Edges":
+        """Those that are not between two of the first `known` rows."""
+        return self._only(self.right >= known) if known else self
+
+    def _only(self, keep: np.ndarray) -> "Edges":
         return Edges(self.left[keep], self.right[keep], self.likeness[keep])
 
 
@@ -74,6 +81,7 @@ class Join:
     def __init__(self, sets: Sets, floor: float, scopes: np.ndarray | None = None, known: int = 0) -> None:
         if not 0 < floor <= 1:
             raise ValueError(f"the floor is a similarity above 0 and up to 1, got {floor}")
+        keep_freed()
         self.sets, self.floor, self.known = sets, floor, known
         self.sizes = sets.sizes()
         self.scopes = np.zeros(len(self.sizes), np.int64) if scopes is None else scopes
@@ -104,7 +112,7 @@ class Join:
         times = np.zeros(1 << bits, np.int64)
         for start in range(0, len(hashes), COUNTED_AT_ONCE):
             times += np.bincount(hashes[start : start + COUNTED_AT_ONCE] >> shift, minlength=1 << bits)
-        often = np.minimum(times, OFTEN).astype(np.uint64) << np.uint64(32)
+        often = np.minimum(times, OFTEN).astype(np.uint16)  # small, since it is looked up at random
         parts = [self._rarest_of(first, often, shift) for first in range(0, len(self.sizes), SETS_AT_ONCE)]
         if not parts:
             return np.zeros(0, np.int32), np.zeros(0, np.uint64)
@@ -118,7 +126,7 @@ class Join:
         hashes = self.sets.hashes[begin : self.sets.starts[first + len(sizes)]]
         place = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes)
         # set, frequency and the upper part of the hash in one number: sorting it orders the elements of each set
-        packed = (place << np.uint64(46)) | often[hashes >> shift] | hashes
+        packed = (place << np.uint64(46)) | (often[hashes >> shift].astype(np.uint64) << np.uint64(32)) | hashes
         packed.sort(kind="stable")  # merges what is in order already: three times as fast here
         needed = sizes - np.ceil(self.floor * sizes - 1e-9).astype(np.int64) + 1
         starts = self.sets.starts[first : first + len(sizes)] - begin
@@ -228,14 +236,7 @@ def jaccard(sets: Sets, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return likeness
 
 
-def same_sets(sets: Sets, scopes: np.ndarray | None = None) -> np.ndarray:
-    """The first set equal to each one in its scope, (N,) int64; an empty set equals none but itself."""
-    sizes = sets.sizes()
-    drawn = mixed(sets.hashes)
-    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(drawn, dtype=np.uint64)])
-    digest = mixed(total[sets.starts[1:]] - total[sets.starts[:-1]] + sizes.astype(np.uint64))
-    if scopes is not None:
-        digest = mixed(digest + mixed(scopes))
-    first = np.arange(len(sizes))
-    _, at, which = np.unique(digest, return_index=True, return_inverse=True)
-    return np.where(sizes > 0, at[which], first)
+def set_digests(sets: Sets) -> np.ndarray:
+    """A number that equal sets have in common and others do not, (N,) uint64."""
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(sets.hashes), dtype=np.uint64)])
+    return mixed(total[sets.starts[1:]] - total[sets.starts[:-1]] + sets.sizes().astype(np.uint64))

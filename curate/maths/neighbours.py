@@ -9,12 +9,12 @@ ACM CSUR 2001.
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from curate.maths.jaccard import Edges
-from curate.maths.shingles import mixed
+from curate.maths.memory import keep_freed
 
 EXACT_BELOW = 20_000
 """Rows up to which every pair is compared."""
@@ -27,9 +27,18 @@ SKETCHED = 96
 """Numbers that stand for a longer vector while candidates are looked for."""
 SLACK = 4.0
 """Standard errors that the cosine of two sketches may fall short by: one pair at the floor of 30,000 is lost so."""
+CROWDED = 64
+"""Where one pair in so many may be near, computing all cosines as a matrix product is cheaper than looking rows up."""
 ASSIGNED_AT_ONCE = 65_536
 SAMPLE = 300
-"""Rows searched for exactly, to tell the recall."""
+"""Rows searched for exactly, to tell the recall; half as many of added ones."""
+FEW = 64
+"""Added rows up to which each is compared with all."""
+ADDED_SHARE = 12
+"""Of one known row in so many: where more are added, searching for all anew is cheaper than comparing these by cells."""
+TOGETHER = 256
+"""Rows of small scopes that share a matrix product."""
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
 class Found(NamedTuple):
@@ -42,6 +51,9 @@ class Found(NamedTuple):
     """Pairs of the sample that the recall rests on; 0 after an exact search."""
     how: str
     """exact, or cells with their number."""
+    homes: np.ndarray | None = None
+    """(N,) int32: the row that is the pivot of each one's cell, -1 where it has none: rows added later are compared by cells
+    without placing the known ones again. None if there are no cells at all."""
 
 
 def near(
@@ -49,6 +61,7 @@ def near(
     floor: float,
     known: int = 0,
     *,
+    homes: np.ndarray | None = None,
     exact_below: int = EXACT_BELOW,
     probes: int = PROBES,
     seed: int = 0,
@@ -56,47 +69,67 @@ def near(
 ) -> Found:
     """Pairs of rows whose cosine is `floor` or more. vectors: (N, D) float32 or float16 of unit length.
 
-    known: pairs among so many first rows are left out. Pairs found are exact; only above `exact_below` rows may some be missed.
+    known: pairs among so many first rows are left out. homes: (known,), what an earlier search for them told. Pairs found are
+    exact; only above `exact_below` rows may some be missed.
     """
+    keep_freed()
     count = len(vectors)
-    if count <= exact_below or count - known <= 64:
+    if count <= max(exact_below, FEW):
         return Found(_exact(vectors, floor, known), 1.0, 0, "exact")
-    sketches, low = sketched(vectors, floor, seed)
-    if known:
-        pivots, edges = _added(vectors, sketches, floor, low, known, probes, seed)
+    if count - known <= FEW:
+        return Found(_exact(vectors, floor, known), 1.0, 0, "exact", _placed(vectors, known, homes, 1, seed)[1])
+    if 0 < count - known <= known // ADDED_SHARE:
+        edges, homes = _added(vectors, floor, known, homes, probes, seed)
+        sample = sample // 2
     else:
-        pivots, cells = _cells(sketches, probes, seed)
-        edges = Edges.joined([_true(vectors, *pairs, floor) for pairs in _within_cells(sketches, cells, low)])
+        sketches, low = sketched(vectors, floor, seed)
+        pivots = _drawn(count, probes, seed)
+        cells = _nearest_pivots(sketches, sketches[pivots], probes)
+        homes = pivots[cells[:, 0]].astype(np.int32)
+        edges = Edges.joined(list(_within_cells(vectors, sketches, cells, floor, low))).reaching(known)
     recall, checked = estimated_recall(vectors, edges, floor, known, sample, seed)
-    return Found(edges, recall, checked, f"cells: {pivots}")
+    return Found(edges, recall, checked, f"cells: {len(np.unique(homes))}", homes)
 
 
 def _added(
-    vectors: np.ndarray, sketches: np.ndarray, floor: float, low: float, known: int, probes: int, seed: int
-) -> tuple[int, Edges]:
-    """Pairs with a row from `known` on: such rows visit twice as many cells, in which the known ones are at home."""
+    vectors: np.ndarray, floor: float, known: int, homes: np.ndarray | None, probes: int, seed: int
+) -> tuple[Edges, np.ndarray]:
+    """Pairs with a row from `known` on: such rows visit three times as many cells, in which the known ones are at home."""
     fresh = near(vectors[known:], floor, probes=probes, seed=seed, sample=0).edges
     parts = [Edges(fresh.left + known, fresh.right + known, fresh.likeness)]
-    pivots, homes, visited = _homes(sketches, known, 2 * probes, seed)
-    at_home, visits = np.argsort(homes, kind="stable"), np.argsort(visited.reshape(-1), kind="stable")
-    begins = np.searchsorted(homes[at_home], np.arange(pivots + 1))
-    visit_begins = np.searchsorted(visited.reshape(-1)[visits], np.arange(pivots + 1))
-    for cell in range(pivots):
-        old = at_home[begins[cell] : begins[cell + 1]]
-        new = known + visits[visit_begins[cell] : visit_begins[cell + 1]] // visited.shape[1]
-        if not len(old) or not len(new):
-            continue
-        for start in range(0, len(old), BLOCK):
-            some = old[start : start + BLOCK]
-            i, j, cosine = _products(_single(sketches[some]), _single(sketches[new]), low)
-            parts.append(_true(vectors, some[i], new[j], cosine, floor))
-    return pivots, Edges.joined(parts)
+    visited, homes = _placed(vectors, known, homes, 3 * probes, seed)
+    at_home, visits = np.argsort(homes[:known], kind="stable"), np.argsort(visited.reshape(-1), kind="stable")
+    pivots = np.unique(homes[:known])
+    bounds = [
+        np.searchsorted(cell_of, pivots, side) for cell_of in (homes[at_home], visited.reshape(-1)[visits]) for side in SIDES
+    ]
+    for begin, end, visit_begin, visit_end in zip(*bounds, strict=True):
+        new = known + visits[visit_begin:visit_end] // visited.shape[1]
+        parts += _between(vectors, at_home[begin:end], new, floor)
+    return Edges.joined(parts), homes
 
 
-def _homes(sketches: np.ndarray, known: int, probes: int, seed: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """The number of cells, drawn from the known rows; the cell of each of them, and the `probes` nearest of each other row."""
-    pivots, homes = _cells(sketches[:known], 1, seed)
-    return pivots, homes[:, 0], _nearest_pivots(sketches[known:], sketches[_drawn(known, pivots, seed)], probes)
+def _between(vectors: np.ndarray, some: np.ndarray, others: np.ndarray, floor: float) -> Iterator[Edges]:
+    """Pairs of a row of one kind with a row of the other."""
+    for start in range(0, len(others), BLOCK):
+        right = others[start : start + BLOCK]
+        b = _single(vectors[right])
+        for begin in range(0, len(some), BLOCK):
+            left = some[begin : begin + BLOCK]
+            i, j, cosine = _products(_single(vectors[left]), b, floor)
+            yield Edges(left[i], right[j], cosine)
+
+
+def _placed(vectors: np.ndarray, known: int, homes: np.ndarray | None, probes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pivots whose cells each row from `known` on visits, the nearest first; and the homes of all rows, drawn if need be."""
+    pivots = _drawn(known, probes, seed)
+    if homes is None or (homes < 0).any() or 2 * len(np.unique(homes)) < len(pivots):
+        sketches = sketched(vectors[:known], 1.0, seed)[0]
+        homes = pivots[_nearest_pivots(sketches, sketches[pivots], 1)[:, 0]]
+    pivots = np.unique(homes)
+    ends = sketched(np.concatenate([vectors[pivots], vectors[known:]]), 1.0, seed)[0]
+    visited = pivots[_nearest_pivots(ends[len(pivots) :], ends[: len(pivots)], probes)]
+    return visited, np.concatenate([homes, visited[:, 0]]).astype(np.int32)
 
 
 def _exact(vectors: np.ndarray, floor: float, known: int) -> Edges:
@@ -141,7 +174,7 @@ def sketched(vectors: np.ndarray, floor: float, seed: int) -> tuple[np.ndarray, 
     return short, floor - SLACK * (1 - floor * floor) / SKETCHED**0.5
 
 
-def _true(vectors: np.ndarray, left: np.ndarray, right: np.ndarray, _: np.ndarray, floor: float) -> Edges:
+def _true(vectors: np.ndarray, left: np.ndarray, right: np.ndarray, floor: float) -> Edges:
     """The pairs whose cosine reaches the floor, of those whose sketches did."""
     cosine = np.empty(len(left), np.float32)
     for start in range(0, len(left), ASSIGNED_AT_ONCE):
@@ -150,15 +183,10 @@ def _true(vectors: np.ndarray, left: np.ndarray, right: np.ndarray, _: np.ndarra
     return Edges(left, right, np.minimum(cosine, np.float32(1))).above(floor)
 
 
-def _drawn(count: int, pivots: int, seed: int) -> np.ndarray:
-    return np.sort(np.random.default_rng(seed).choice(count, pivots, replace=False))
-
-
-def _cells(vectors: np.ndarray, probes: int, seed: int) -> tuple[int, np.ndarray]:
-    """The number of cells, and the `probes` nearest of each row, (N, probes) int32."""
-    count = len(vectors)
+def _drawn(count: int, probes: int, seed: int) -> np.ndarray:
+    """The rows that are pivots, ascending."""
     pivots = min(max(int(PIVOTS_PER_ROOT * count**0.5), probes), count)
-    return pivots, _nearest_pivots(vectors, vectors[_drawn(count, pivots, seed)], probes)
+    return np.sort(np.random.default_rng(seed).choice(count, pivots, replace=False))
 
 
 def _nearest_pivots(vectors: np.ndarray, pivots: np.ndarray, probes: int) -> np.ndarray:
@@ -174,28 +202,35 @@ def _nearest_pivots(vectors: np.ndarray, pivots: np.ndarray, probes: int) -> np.
     return cells
 
 
-def _within_cells(vectors: np.ndarray, cells: np.ndarray, floor: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pairs of a row at home in a cell with a row that is at home there too or has it among its nearest."""
+def _within_cells(vectors: np.ndarray, sketches: np.ndarray, cells: np.ndarray, floor: float, low: float) -> Iterator[Edges]:
+    """Pairs of a row at home in a cell with a row that is at home there too or has it among its nearest.
+
+    low: the floor for the cosines of sketches.
+    """
     order = np.argsort(cells.T.reshape(-1), kind="stable")  # by cell; those at home come first, then those that visit
     cell_of, rows, visits = cells.T.reshape(-1)[order], order % len(cells), order // len(cells)
     begins = np.flatnonzero(np.r_[True, cell_of[1:] != cell_of[:-1]])
     for begin, end in pairwise([*begins.tolist(), len(order)]):
         home = int(np.count_nonzero(visits[begin:end] == 0))
         if home and end - begin > 1:
-            yield from _cell(vectors, rows[begin:end], home, floor)
+            yield from _cell(vectors, sketches, rows[begin:end], home, floor, low)
 
 
-def _cell(
-    vectors: np.ndarray, members: np.ndarray, home: int, floor: float
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _cell(vectors: np.ndarray, sketches: np.ndarray, members: np.ndarray, home: int, floor: float, low: float) -> Iterator[Edges]:
     """Pairs of one cell: the first `home` members with each other and with the others."""
-    gathered = _single(vectors[members])
+    gathered = _single(sketches[members])
     for left in range(0, home, BLOCK):
+        some = slice(left, min(left + BLOCK, home))
         for right in range(left, len(members), BLOCK):
-            i, j, cosine = _products(gathered[left : min(left + BLOCK, home)], gathered[right : right + BLOCK], floor)
-            i, j = i + left, j + right
-            once = i < j
-            yield members[i[once]], members[j[once]], cosine[once]
+            others = slice(right, right + BLOCK)
+            i, j, _ = _products(gathered[some], gathered[others], low)
+            if len(i) * CROWDED > gathered[some].shape[0] * gathered[others].shape[0]:
+                i, j, cosine = _products(_single(vectors[members[some]]), _single(vectors[members[others]]), floor)
+                once = i + left < j + right
+                yield Edges(members[some][i[once]], members[others][j[once]], cosine[once])
+            else:
+                once = i + left < j + right
+                yield _true(vectors, members[some][i[once]], members[others][j[once]], floor)
 
 
 def estimated_recall(
@@ -220,21 +255,51 @@ def estimated_recall(
     return float(np.isin(true, mine).mean()), len(true)
 
 
-def near_within(vectors: np.ndarray, scopes: np.ndarray, floor: float, known: int = 0, **options: int) -> Found:
+def near_within(
+    vectors: np.ndarray,
+    scopes: np.ndarray,
+    floor: float,
+    known: int = 0,
+    *,
+    homes: np.ndarray | None = None,
+    **options: int,
+) -> Found:
     """As `near`, of rows with the same scope alone. scopes: (N,) whole numbers."""
     if not len(scopes) or (scopes == scopes[0]).all():
-        return near(vectors, floor, known, **options)
+        return near(vectors, floor, known, homes=homes, **options)
     order = np.argsort(scopes, kind="stable")
     begins = np.flatnonzero(np.r_[True, np.diff(scopes[order]) != 0])
-    parts: list[Found] = []
-    for begin, end in pairwise([*begins.tolist(), len(order)]):
-        rows = order[begin:end]
+    sizes = np.diff(np.r_[begins, len(order)])
+    placed = np.full(len(scopes), -1, np.int32)
+    placed[:known] = -1 if homes is None else homes
+    parts = [Found(_packed(vectors, scopes, order[np.repeat(sizes <= TOGETHER, sizes)], floor).reaching(known), 1.0, 0, "exact")]
+    for begin, size in zip(begins[sizes > TOGETHER].tolist(), sizes[sizes > TOGETHER].tolist(), strict=True):
+        rows = order[begin : begin + size]
         before = int(np.searchsorted(rows, known))
-        if len(rows) < 2 or before == len(rows):
+        if before == size:
             continue
-        found = near(vectors[rows], floor, before, **options)
+        theirs = placed[rows[:before]]
+        at_home = np.searchsorted(rows, theirs) if before and (theirs >= 0).all() else None
+        found = near(vectors[rows], floor, before, homes=at_home, **options)
+        if found.homes is not None:
+            placed[rows] = rows[found.homes]
         parts.append(found._replace(edges=Edges(rows[found.edges.left], rows[found.edges.right], found.edges.likeness)))
-    return together(parts)
+    return together(parts)._replace(homes=placed if (placed >= 0).any() else None)
+
+
+def _packed(vectors: np.ndarray, scopes: np.ndarray, order: np.ndarray, floor: float) -> Edges:
+    """Pairs within many small scopes, several of them in a product. order: their rows, scope by scope."""
+    ends = np.flatnonzero(np.r_[np.diff(scopes[order]) != 0, True]) + 1 if len(order) else np.zeros(0, np.int64)
+    parts, begin = [], 0
+    while begin < len(order):
+        end = int(ends[max(int(np.searchsorted(ends, begin + TOGETHER, side="right")) - 1, 0)])
+        rows = order[begin:end]
+        some = _single(vectors[rows])
+        i, j, cosine = _products(some, some, floor)
+        inside = (rows[i] < rows[j]) & (scopes[rows[i]] == scopes[rows[j]])
+        parts.append(Edges(rows[i[inside]], rows[j[inside]], cosine[inside]))
+        begin = end
+    return Edges.joined(parts)
 
 
 def together(parts: list[Found]) -> Found:
@@ -243,15 +308,3 @@ def together(parts: list[Found]) -> Found:
     recall = sum(part.recall * part.checked for part in parts if part.checked) / checked if checked else 1.0
     how = "; ".join(sorted({part.how for part in parts})) or "exact"
     return Found(Edges.joined([part.edges for part in parts]), recall, checked, how)
-
-
-def same_rows(vectors: np.ndarray, scopes: np.ndarray) -> np.ndarray:
-    """The first row whose vector and scope are the very same, (N,) int64."""
-    raw = np.ascontiguousarray(vectors).view(np.uint16)
-    total = mixed(scopes)
-    for start in range(0, len(raw), ASSIGNED_AT_ONCE):
-        part = raw[start : start + ASSIGNED_AT_ONCE].astype(np.uint64)
-        total[start : start + len(part)] += (part * mixed(np.arange(raw.shape[1]))).sum(axis=1, dtype=np.uint64)
-    _, at, which = np.unique(mixed(total), return_index=True, return_inverse=True)
-    first: np.ndarray = at[which]
-    return first

@@ -1,8 +1,9 @@
 """Texts as sets of shingles: hashes of runs of words or characters, in any script, computed for many texts at once.
 
-Source: A. Broder, "On the resemblance and containment of documents", SEQUENCES 1997. Words are runs of letters, marks and
-digits; scripts without spaces are words of one character each, and so are symbols ($, +, emoji); punctuation counts in runs
-of characters alone. Case, compatibility forms and the width of gaps never count.
+Source: A. Broder, "On the resemblance and containment of documents", SEQUENCES 1997. Words are runs of letters, marks,
+digits and connectors such as the underscore (Unicode UTS #18, annex C); scripts without spaces are words of one character
+each, and so are symbols ($, +, emoji), a minus before a number and a percent sign after one. Other punctuation counts in runs of
+characters alone. Case, compatibility forms and the width of gaps never count.
 """
 
 import unicodedata
@@ -11,6 +12,8 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
+
+from curate.maths.memory import keep_freed
 
 Unit = Literal["word", "character"]
 
@@ -67,6 +70,7 @@ def shingle_sets(texts: Sequence[str | None], unit: Unit = "word", size: int = 3
 
     most: how many are kept of a text.
     """
+    keep_freed()
     parts = [_sets(part, unit, size, most) for part in _portions([None if text is None else plain(text) for text in texts])]
     if not parts:
         return Sets(np.zeros(0, np.uint32), np.zeros(1, np.int64))
@@ -125,6 +129,7 @@ def _word_runs(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]
     """(hash, text) of every run of `size` words, and of all words of a text that has fewer."""
     codes, text_starts = _codes(texts)
     kinds = _kinds(codes)
+    kinds[_signs(codes, kinds)] = ALONE
     lettered = kinds == LETTER
     before = np.empty(len(kinds), bool)
     before[0], before[1:] = False, lettered[:-1]
@@ -172,6 +177,16 @@ def _codes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return codes, starts_of(np.array([len(text) + 1 for text in texts]))[:-1]
 
 
+def _signs(codes: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Where a hyphen is a minus and where a percent sign follows a digit: without them a number is another one."""
+    hyphens, percents = (np.flatnonzero(codes == ord(mark)) for mark in "-%")
+    first, last = ord("0"), ord("9")
+    after, before = codes[hyphens + 1], codes[percents - 1]  # a gap follows every text, and so precedes all but the first
+    free = kinds[hyphens - 1] != LETTER
+    minus = hyphens[free & (after >= first) & (after <= last)]
+    return np.concatenate([minus, percents[(before >= first) & (before <= last)]])
+
+
 def _kinds(codes: np.ndarray) -> np.ndarray:
     """GAP, LETTER or ALONE for each code point."""
     table = _kind_table()
@@ -195,6 +210,8 @@ def _kind(code: int) -> int:
     if any(low <= code <= high for low, high in WITHOUT_SPACES):
         return ALONE if category[0] in "LMNS" else GAP
     if category[0] in "LMN":
+        return LETTER
+    if category == "Pc":
         return LETTER
     return ALONE if category[0] == "S" else GAP
 

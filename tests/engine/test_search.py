@@ -10,8 +10,10 @@ import pytest
 from curate.engine.search import decided, searched_how
 from curate.filter.near_duplicate import NearDuplicate
 from curate.filter.repeats import Search
+from curate.models.shelf import VectorShelf
 from curate.recipe import read_recipe
 from curate.run import Done, run_recipe
+from curate.store import arrow, gc
 from curate.store.store import Snapshot, Store
 from tests.filter.test_near_duplicate import LONG, responses
 
@@ -43,11 +45,13 @@ OLD, NEW = [LONG, "nothing like it at all", LONG + " a"], [LONG + " b", "somethi
 def test_added_rows_alone_are_searched_for_and_the_outcome_is_that_of_a_whole_search(tmp_path: Path) -> None:
     store = Store(tmp_path)
     operator = Counting(name="near", within="all")
-    _, extra = decided(store, operator, {"operator": "near"}, measured(store, OLD))
+    _, extra = decided(store, operator, "responses", {"operator": "near"}, measured(store, OLD))
     assert (extra["search"]["known"], extra["search"]["of"]) == (0, 3)
-    state, extra = decided(store, operator, {"operator": "near"}, measured(store, OLD, NEW))
+    state, extra = decided(store, operator, "responses", {"operator": "near"}, measured(store, OLD, NEW))
     assert (extra["search"]["known"], extra["search"]["of"]) == (3, 6)
-    anew, _ = decided(Store(tmp_path / "anew"), operator, {"operator": "near"}, measured(Store(tmp_path / "anew"), OLD, NEW))
+    anew, _ = decided(
+        Store(tmp_path / "anew"), operator, "responses", {"operator": "near"}, measured(Store(tmp_path / "anew"), OLD, NEW)
+    )
     assert state.to_pylist() == anew.to_pylist()
     assert [kept is not None for kept in state["kept"].to_pylist()] == [False, False, True, True, False, True]
 
@@ -62,22 +66,22 @@ def test_a_log_tells_how_it_was_searched_and_that_hashing_is_lexical(tmp_path: P
 
 def test_a_moved_threshold_searches_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    decided(store, Counting(name="near", within="all", threshold=0.7), {}, measured(store, OLD, NEW))
+    decided(store, Counting(name="near", within="all", threshold=0.7), "responses", {}, measured(store, OLD, NEW))
     before = sorted(store.root.rglob("*.arrow"))
-    state, extra = decided(store, Counting(name="near", within="all", threshold=0.99), {}, measured(store, OLD, NEW))
+    state, extra = decided(store, Counting(name="near", within="all", threshold=0.99), "responses", {}, measured(store, OLD, NEW))
     assert sorted(store.root.rglob("*.arrow")) == before and extra["search"]["known"] == 0
     assert [kept is not None for kept in state["kept"].to_pylist()] == [False] * 5 + [True]
 
 
 def test_another_floor_or_model_searches_anew(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    first, _ = decided(store, Counting(name="near", within="all"), {}, measured(store, OLD))
+    first, _ = decided(store, Counting(name="near", within="all"), "responses", {}, measured(store, OLD))
     for other, identity in (
         (Counting(name="near", within="all", threshold=0.3), {}),
         (Counting(name="n", within="all"), {"m": 1}),
     ):
         before = set(store.root.rglob("shards/*/*.json"))
-        decided(store, other, identity, measured(store, OLD))
+        decided(store, other, "responses", identity, measured(store, OLD))
         assert len(set(store.root.rglob("shards/*/*.json")) - before) == 1
 
 
@@ -112,6 +116,47 @@ def test_a_run_keeps_the_search_with_the_snapshot_and_a_refresh_searches_for_new
     added = near_after.kept - near.kept
     assert 0 < added <= 20 and after.extra["search"]["searched"] == added
     assert after.extra["search"]["among"] == near_after.kept
+
+
+def test_a_refresh_embeds_and_searches_for_the_added_rows_alone_and_places_no_other_anew(tmp_path: Path) -> None:
+    from curate.refresh import Refresh
+
+    path, store = recipe(tmp_path, rows(0, 2000)), Store(tmp_path / "store")
+    _, (near, before) = run(path)
+    assert near.kept == on_shelves(store) == 1000  # of two near prompts one
+    recipe(tmp_path, rows(0, 2160))
+    _, (_, after) = run(path, refresh=Refresh.parse("append"))
+    assert on_shelves(store) == 1080
+    assert (after.extra["search"]["searched"], after.extra["search"]["among"]) == (80, 1080)
+    cells, more = homes_of(store, before), homes_of(store, after)
+    assert more[:1000] == cells and -1 not in more and set(more[1000:]) <= set(cells)
+    assert after.extra["search"]["how"] == before.extra["search"]["how"] == f"cells: {len(set(cells))}"
+    recipe(tmp_path, rows(0, 2320))
+    _, (_, last) = run(path, refresh=Refresh.parse("append"))
+    assert last.extra["search"]["searched"] == 80 and homes_of(store, last)[:1080] == more
+
+
+def on_shelves(store: Store) -> int:
+    """Embeddings computed so far; a text embedded twice counts twice. What is told of each lies on a shelf of its own."""
+    folders = {path.parent for path in store.root.rglob("*.vec")}
+    return max(len(VectorShelf(folder.parent, folder.name)) for folder in folders)
+
+
+def homes_of(store: Store, snapshot: Snapshot) -> list[int]:
+    """The pivot of each row, as the snapshot keeps it."""
+    tables = [arrow.read(store.object_path(name)) for name in snapshot.extra["objects"]]
+    (homes,) = [table["home"].to_pylist() for table in tables if "home" in table.column_names]
+    return [int(home) for home in homes]
+
+
+def test_what_a_search_needs_again_is_no_garbage(tmp_path: Path) -> None:
+    path, store = recipe(tmp_path, rows(0, 60)), Store(tmp_path / "store")
+    run(path)
+    gc.free(store, gc.find(store, older_than=0.0))
+    before = set(store.root.rglob("objects/*/*.arrow"))
+    run(path, "semantic_duplicate.threshold=0.88", "near_duplicate.linkage=single")
+    written = [set(arrow.read(path).column_names) for path in set(store.root.rglob("objects/*/*.arrow")) - before]
+    assert written and not any({"vector", "shingles", "left", "home"} & columns for columns in written)
 
 
 @pytest.mark.parametrize("value", ["0.65", "0.8"])

@@ -86,12 +86,15 @@ words = st.lists(st.sampled_from(["sun", "moon", "star", "sea", "sky"]), max_siz
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(words, min_size=1, max_size=15), st.sampled_from([0.3, 0.6, 0.9]))
 def test_each_cluster_keeps_one_row_and_no_two_kept_rows_are_alike(session: Session, texts: list[str], threshold: float) -> None:
-    flags = lost_to(session, prompts(*texts), threshold=threshold, storage="float32")
+    operator = SemanticDuplicate(name="dup", model="words", threshold=threshold, storage="float32").with_models(session)
+    flags = [row[0] if row else None for row in operator(prompts(*texts))["flags"].to_pylist()]
     vectors = session.embed("words").encode(texts)
     cosines = np.minimum(vectors @ vectors.T, 1)
-    kept = [row for row, other in enumerate(flags) if other is None]
-    dropped = [(row, int(other[1:])) for row, other in enumerate(flags) if other is not None]
-    assert all(other in kept and cosines[row, other] >= threshold - 1e-5 for row, other in dropped)
+    kept = [row for row, flag in enumerate(flags) if flag is None]
+    for row, flag in enumerate(flags):
+        if flag is not None:
+            assert int(flag["other"][1:]) in kept and flag["value"] >= np.float32(threshold)
+            assert flag["value"] == pytest.approx(float(cosines[row, int(flag["other"][1:])]), abs=1e-5)
     assert not any(cosines[i, j] >= threshold + 1e-5 for i in kept for j in kept if i < j)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.maths.clusters import complete, components, in_order, nearest_better, single
+from curate.maths.clusters import complete, components, first_equal, in_order, nearest_better, single
 from curate.maths.jaccard import Edges
 
 
@@ -90,3 +90,10 @@ def test_the_nearest_preferred_row_is_measured_whether_or_not_it_is_kept():
 
 def test_order_puts_the_highest_first_equals_as_they_stand_and_no_rank_last():
     assert in_order(np.array([1, np.nan, 3, 3], np.float32)).tolist() == [2, 3, 0, 1]
+    assert in_order(np.array([1, np.nan, 3, 5], np.float32), ahead=2).tolist() == [0, 1, 3, 2]
+
+
+def test_equal_rows_of_a_scope_are_the_first_of_them():
+    digests, has = np.array([5, 6, 5, 5, 0, 0], np.uint64), np.array([True] * 4 + [False] * 2)
+    assert first_equal(digests, np.zeros(6, np.int64), has).tolist() == [0, 1, 0, 0, 4, 5]
+    assert first_equal(digests, np.array([0, 0, 1, 1, 0, 0]), has).tolist() == [0, 1, 2, 2, 4, 5]

@@ -1,9 +1,11 @@
 """Near vectors against all cosines."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from curate.maths.neighbours import Found, near, near_within, same_rows
+from curate.maths.neighbours import Found, near, near_within
 
 
 def planted(rows: int, copies: int, width: int = 256, seed: int = 0) -> np.ndarray:
@@ -40,13 +42,21 @@ def test_few_rows_are_all_compared() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
-def test_cells_find_nearly_all_and_nothing_else(kind: type) -> None:
+def test_cells_find_nearly_all_and_nothing_else(kind: type[np.floating[Any]]) -> None:
     vectors = planted(5000, 1000).astype(kind)
     found, wanted = near(vectors, 0.9, exact_below=500), all_pairs(vectors, 0.9)
     assert found.how.startswith("cells")
     assert found.edges.likeness.min() >= 0.9
     assert len(pairs(found).keys() - wanted.keys()) <= 2  # rounding at the floor
     assert len(pairs(found).keys() & wanted.keys()) >= 0.99 * len(wanted)
+
+
+def test_a_floor_so_low_that_sketches_tell_little_finds_the_same() -> None:
+    vectors = planted(5000, 1000)
+    found, wanted = pairs(near(vectors, 0.25, exact_below=500)), all_pairs(vectors, 0.25)
+    assert found.keys() <= wanted.keys() and max(abs(cosine - wanted[pair]) for pair, cosine in found.items()) < 1e-5
+    planted_pairs = {pair for pair, cosine in wanted.items() if cosine > 0.9}
+    assert len(found.keys() & planted_pairs) >= 0.99 * len(planted_pairs) and len(wanted) > len(planted_pairs)
 
 
 def test_recall_is_estimated_against_exact_search() -> None:
@@ -70,19 +80,53 @@ def test_pairs_of_known_rows_are_left_out(exact_below: int) -> None:
     assert any(pair[1] < 3000 for pair in whole)
 
 
-def test_only_rows_of_one_scope_are_compared() -> None:
+@pytest.mark.parametrize("count", [2, 10, 60])
+def test_only_rows_of_one_scope_are_compared(count: int) -> None:
     vectors = planted(600, 200)
-    scopes = np.arange(600) % 2
-    wanted = {pair for pair in all_pairs(vectors, 0.9) if pair[0] % 2 == pair[1] % 2}
-    assert pairs(near_within(vectors, scopes, 0.9)).keys() == wanted
+    scopes = np.arange(600) % count
+    everything = all_pairs(vectors, 0.9)
+    wanted = {pair for pair in everything if scopes[pair[0]] == scopes[pair[1]]}
+    assert pairs(near_within(vectors, scopes, 0.9)).keys() == wanted and 0 < len(wanted) < len(everything)
     later = pairs(near_within(vectors, scopes, 0.9, 500)).keys()
     assert later == {pair for pair in wanted if pair[1] >= 500}
 
 
-def test_equal_rows_of_a_scope_are_the_first_of_them() -> None:
-    vectors = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float16)
-    assert same_rows(vectors, np.zeros(4, np.int64)).tolist() == [0, 1, 0, 0]
-    assert same_rows(vectors, np.array([0, 0, 1, 1])).tolist() == [0, 1, 2, 2]
+def test_rows_that_have_cells_keep_them_and_added_rows_are_compared_there() -> None:
+    vectors = planted(4000, 1000)
+    vectors = vectors[np.random.default_rng(3).permutation(4000)]
+    before = near(vectors[:3750], 0.9, exact_below=500)
+    assert before.homes is not None and len(np.unique(before.homes)) > 100
+    found = near(vectors, 0.9, 3750, exact_below=500, homes=before.homes)
+    wanted = {pair for pair in all_pairs(vectors, 0.9) if pair[1] >= 3750}
+    assert pairs(found).keys() <= wanted and len(pairs(found)) >= 0.98 * len(wanted)
+    assert found.homes is not None and found.homes[:3750].tolist() == before.homes.tolist()
+    assert set(found.homes[3750:].tolist()) <= set(before.homes.tolist())
+    elsewhere = near(vectors, 0.9, 3750, exact_below=500, homes=np.roll(before.homes, 1))  # known rows in wrong cells
+    assert len(pairs(elsewhere)) < 0.5 * len(wanted)
+
+
+@pytest.mark.parametrize("known", [3990, 2000])
+def test_a_few_added_rows_meet_all_and_many_are_searched_with_all(known: int) -> None:
+    vectors = planted(4000, 1000)
+    vectors = vectors[np.random.default_rng(3).permutation(4000)]
+    found = near(vectors, 0.9, known, exact_below=500)
+    wanted = {pair for pair in all_pairs(vectors, 0.9) if pair[1] >= known}
+    assert found.how == ("exact" if known == 3990 else "cells: 126") and pairs(found).keys() <= wanted
+    assert len(pairs(found)) >= (len(wanted) if known == 3990 else 0.99 * len(wanted))
+
+
+def test_cells_are_those_of_a_scope() -> None:
+    vectors = planted(4000, 1000)
+    vectors = vectors[np.random.default_rng(3).permutation(4000)]
+    scopes = np.where(np.arange(4000) % 4, 0, 1)
+    before = near_within(vectors[:3800], scopes[:3800], 0.9, exact_below=1500)
+    assert before.homes is not None and (before.homes[scopes[:3800] == 1] == -1).all()  # too few to need cells
+    at_home = before.homes[scopes[:3800] == 0]
+    assert (at_home >= 0).all() and (scopes[at_home] == 0).all()
+    found = near_within(vectors, scopes, 0.9, 3800, exact_below=1500, homes=before.homes)
+    wanted = {pair for pair in all_pairs(vectors, 0.9) if pair[1] >= 3800 and scopes[pair[0]] == scopes[pair[1]]}
+    assert pairs(found).keys() <= wanted and len(pairs(found)) >= 0.98 * len(wanted)
+    assert found.homes is not None and found.homes[:3800].tolist() == before.homes.tolist()
 
 
 def test_no_rows_have_no_neighbours() -> None:

@@ -1,5 +1,6 @@
 """Shingles: what makes two texts share one, in any script."""
 
+import numpy as np
 import pytest
 
 from curate.maths.shingles import MOST, shingle_sets
@@ -8,7 +9,7 @@ from curate.maths.shingles import MOST, shingle_sets
 def shared(one: str, other: str, **how: object) -> tuple[int, int, int]:
     """Shingles of either text, and those of both."""
     sets = shingle_sets([one, other], **how)  # type: ignore[arg-type]
-    a, b = (set(sets.only([row]).hashes.tolist()) for row in (0, 1))
+    a, b = (set(sets.only(np.array([row])).hashes.tolist()) for row in (0, 1))
     return len(a), len(b), len(a & b)
 
 
@@ -26,10 +27,21 @@ def test_case_spacing_and_punctuation_do_not_count(other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("a + b", "a $ b"), ("की", "का"), ("ab c d", "a bc d"), ("?!", "..."), ("", "a"), ("🙂", "🙃")]
+    ("one", "other"),
+    [("a + b", "a $ b"), ("की", "का"), ("ab c d", "a bc d"), ("?!", "..."), ("", "a"), ("🙂", "🙃"), ("__x", "x__")],
 )
 def test_what_differs_in_content_shares_nothing(one: str, other: str) -> None:
     assert shared(one, other)[2] == 0
+
+
+@pytest.mark.parametrize(("one", "other"), [("it is -12", "it is 12"), ("add 5% now", "add 5 now"), ("-1", "1"), ("7%", "7")])
+def test_what_changes_a_number_counts(one: str, other: str) -> None:
+    assert shared(one, other)[2] == 0
+
+
+@pytest.mark.parametrize(("one", "other"), [("2024-05", "2024 05"), ("- 5 eggs", "5 eggs"), ("well-known", "well known")])
+def test_a_hyphen_that_is_no_minus_does_not_count(one: str, other: str) -> None:
+    assert shared(one, other) == (1, 1, 1)
 
 
 def test_a_script_without_spaces_is_cut_between_characters() -> None:
