@@ -28,7 +28,7 @@ class LabelEm(WrongLabels):
     Source: LCPO / RE-PO; see curate/maths/label_em.py.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     annotator: Literal["rater", "source", "domain", "chosen_model"] | None = Field(
         default=None, description="Who gave the label: rater (of the pair's first vote) or a column; one for all if not given."

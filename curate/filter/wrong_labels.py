@@ -92,13 +92,8 @@ class WrongLabels(ModelDatasetOperator):
         else:
             difference = np.column_stack(parts).astype(np.float32)
         width = difference.shape[1]
-        return pa.table(
-            {
-                "x": pa.FixedSizeListArray.from_arrays(pa.array(difference.ravel(), pa.float32()), max(width, 1)),
-                "prompt": pa.array(chance.hash_texts(table["prompt_id"], 0)),
-                **{side: pa.array(chance.hash_texts(_response(table, side), 0)) for side in SIDES},
-            }
-        )
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(difference.ravel(), pa.float32()), max(width, 1))
+        return pa.table({"x": lists} | numbers_of(table))
 
     def _scalars(self) -> list[str]:
         return [name for name in self.use if name != "typicality" or self.model is not None]
@@ -124,9 +119,11 @@ class WrongLabels(ModelDatasetOperator):
         """Which rows have all their numbers, (N,) bool, and those rows as comparisons; None of an empty table."""
         if not features.num_rows:
             return np.zeros(0, dtype=bool), None
-        lists = tables.flat(features["x"])
-        x_ND = lists.flatten().to_numpy(zero_copy_only=False).reshape(features.num_rows, -1)
-        usable = np.isfinite(x_ND).all(axis=1)
+        column = features["x"]
+        lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        width = lists.type.list_size
+        x_ND = lists.values.slice(lists.offset * width, len(lists) * width).to_numpy().reshape(-1, width)  # no copy
+        usable = np.isfinite(x_ND.sum(axis=1, dtype=np.float64))  # of sums: a number of every row, not of every feature
         if not usable.any():
             raise StepError("no pair has all the numbers asked for in `use`: score both sides first, or name others")
         single = len(self._scalars())
@@ -139,6 +136,12 @@ class WrongLabels(ModelDatasetOperator):
         """The parameters as the mathematics takes them."""
         given = None if isinstance(self.noise, str) else self.noise
         return Settings(noise=given, strength=self.strength, folds=self.folds, related=self.related, seed=self.seed)
+
+
+def numbers_of(table: pa.Table) -> dict[str, pa.Array]:
+    """A number for the prompt and for either response of each pair, equal where they are the same."""
+    sides = {side: pa.array(chance.hash_texts(_response(table, side), 0)) for side in SIDES}
+    return {"prompt": pa.array(chance.hash_texts(table["prompt_id"], 0))} | sides
 
 
 def _response(table: pa.Table, side: str) -> pa.Array:

@@ -1,15 +1,18 @@
 """Plain ways to find wrong labels, in the same frame as `peer_review`: what any better way must be held against.
 
-All use the same head, the same folds and the same choice of strength by the likelihood of held-out noisy labels.
+All use the same head, and each is tuned as `peer_review` is, by the likelihood of held-out noisy labels, for what it does: heads
+that are trained on all labels have the strength that suits this, those trained on what was kept the one chosen for trimming.
+Methods that judge out of fold, too, may learn from other pairs of the same prompt, where that makes the labels likelier.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from curate.maths import pair_heads, peer_review
 from curate.maths.label_em import label_em
-from curate.maths.noise_frame import Comparisons, folds_of
+from curate.maths.noise_frame import Comparisons, couple_folds, folds_of
 from curate.maths.noise_rate import estimate, flip_probability, logistic
 from curate.maths.peer_review import Settings, Tuned, held_out, tune
 
@@ -60,8 +63,6 @@ def verdict(
 
 
 def _variant(method: str, settings: Settings) -> Settings:
-    from dataclasses import replace
-
     changes = {
         "peer_review": {},
         "self_review": {"reviewer": "self"},
@@ -95,7 +96,9 @@ def _oracle(given: Comparisons, wrong: np.ndarray) -> Verdict:
 
 
 def _plain(method: str, given: Comparisons, settings: Settings, tuned: Tuned) -> Verdict:
-    margin, rate = _margin(method, given, settings, tuned)
+    untrimmed = tune(given, replace(settings, noise=0.0)).strength
+    rate = tuned.noise.rate if settings.noise is None else settings.noise
+    margin = _margin(method, given, settings, tuned.strength if method == "trimmed" else untrimmed, rate)
     noise = estimate(margin, given.groups_N, settings.seed)
     rate = noise.rate if settings.noise is None else settings.noise
     flip = flip_probability(margin, noise._replace(rate=rate))
@@ -104,26 +107,34 @@ def _plain(method: str, given: Comparisons, settings: Settings, tuned: Tuned) ->
         dropped = margin < 0
     if method == "untreated":
         dropped = np.zeros(len(margin), dtype=bool)
-    kept = (~dropped).astype(np.float32)
-    return Verdict(-margin, flip, dropped, noise.rate, noise.low, noise.high, _head(given, kept, tuned.strength))
+    head = _head(given, (~dropped).astype(np.float32), untrimmed if method == "untreated" else tuned.strength)
+    return Verdict(-margin, flip, dropped, noise.rate, noise.low, noise.high, head)
 
 
-def _margin(method: str, given: Comparisons, settings: Settings, tuned: Tuned) -> tuple[np.ndarray, float]:
+def _margin(method: str, given: Comparisons, settings: Settings, strength: float, rate: float) -> np.ndarray:
     """Margins of the labels; in-sample for the methods that know no folds."""
-    frame = pair_heads.frame_of(given.differences_ND)
-    total, strength = len(given.groups_N), np.array([tuned.strength])
-    one = np.ones((total, 1), dtype=np.float32)
-    rate = tuned.noise.rate if settings.noise is None else settings.noise
     if method in ("confident_learning", "margin"):
-        fold = folds_of(given.groups_N, settings.folds, settings.seed)
-        return held_out(frame, fold, strength, 0.0)[:, 0], rate
+        return _out_of_fold(given, settings, strength)
+    frame = pair_heads.frame_of(given.differences_ND)
+    total, told = len(given.groups_N), np.array([strength])
+    one = np.ones((total, 1), dtype=np.float32)
     if method == "trimmed":
-        return pair_heads.margins(frame, peer_review.trimmed(frame, one, strength, rate))[:, 0], rate
+        return pair_heads.margins(frame, peer_review.trimmed(frame, one, told, rate))[:, 0]
     if method == "two_averaged":
         random = np.random.default_rng(settings.seed)
         bags = (random.random((total, 2)) < 0.5).astype(np.float32)
-        return pair_heads.margins(frame, pair_heads.fit(frame, bags, np.repeat(strength, 2))).mean(axis=1), rate
-    return pair_heads.margins(frame, pair_heads.fit(frame, one, strength))[:, 0], rate
+        return np.asarray(pair_heads.margins(frame, pair_heads.fit(frame, bags, np.repeat(told, 2))).mean(axis=1))
+    return pair_heads.margins(frame, pair_heads.fit(frame, one, told))[:, 0]
+
+
+def _out_of_fold(given: Comparisons, settings: Settings, strength: float) -> np.ndarray:
+    """Margins by heads that saw no pair of the prompt, or only not the pair and its copies: those that fit the labels better."""
+    frame = pair_heads.frame_of(given.differences_ND)
+    folds = [folds_of(given.groups_N, settings.folds, settings.seed)]
+    if settings.related == "together":
+        folds.append(couple_folds(given.sides_N2, settings.folds, settings.seed))
+    found = [held_out(frame, fold, np.array([strength]), 0.0)[:, 0] for fold in folds]
+    return max(found, key=lambda margin: estimate(margin, given.groups_N, resamples=0).likelihood)
 
 
 def _lowest(margin: np.ndarray, rate: float) -> np.ndarray:

@@ -13,6 +13,8 @@ NOISES = np.arange(0.0, 0.495, 0.01)
 SCALES = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 12.0])
 """Of margins divided by their mean size."""
 RESAMPLES = 200
+CLUSTERS = 2000
+"""Most parts that are resampled: more groups than that are put together at random, which leaves the spread as it is."""
 TINY = 1e-9
 
 
@@ -34,18 +36,26 @@ class Noise(NamedTuple):
 def estimate(margins_N: np.ndarray, groups_N: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Noise:
     """The noise among labels with these out-of-fold margins. groups_N: rows that share a group are resampled together."""
     unit = float(np.abs(margins_N).mean()) or 1.0
-    _, which, sizes = np.unique(groups_N, return_inverse=True, return_counts=True)
-    sums_GQ = _sums(margins_N / unit, which, len(sizes))
+    random = np.random.default_rng(seed)
+    which, parts = _parts(groups_N, random) if resamples else (np.zeros(len(margins_N), dtype=np.int64), 1)
+    sums_GQ = _sums(margins_N / unit, which, parts)
     best = int(sums_GQ.sum(axis=0).argmax())
     rate, scale = float(NOISES[best // len(SCALES)]), float(SCALES[best % len(SCALES)])
     likelihood = float(sums_GQ[:, best].sum() / len(margins_N))
     if not resamples:
         return Noise(rate, rate, rate, scale, unit, likelihood)
-    random = np.random.default_rng(seed)
-    drawn = np.stack([np.bincount(random.integers(len(sizes), size=len(sizes)), minlength=len(sizes)) for _ in range(resamples)])
+    drawn = np.stack([np.bincount(random.integers(parts, size=parts), minlength=parts) for _ in range(resamples)])
     rates = NOISES[(drawn @ sums_GQ).argmax(axis=1) // len(SCALES)]
     low, high = np.quantile(rates, [0.025, 0.975])
     return Noise(rate, float(min(low, rate)), float(max(high, rate)), scale, unit, likelihood)
+
+
+def _parts(groups_N: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, int]:
+    """A number from 0 for what is resampled together, and how many there are."""
+    distinct, which = np.unique(groups_N, return_inverse=True)
+    if len(distinct) <= CLUSTERS:
+        return which, len(distinct)
+    return (random.permutation(len(distinct)) % CLUSTERS)[which], CLUSTERS
 
 
 def _sums(margins_N: np.ndarray, which_N: np.ndarray, groups: int) -> np.ndarray:

@@ -95,14 +95,15 @@ def review(given: Comparisons, settings: Settings) -> Review:
     tuned = tune(given, settings)
     rate = tuned.noise.rate if settings.noise is None else settings.noise
     fold = folds_of(given.groups_N, settings.folds, settings.seed)
+    frame = pair_heads.frame_of(given.differences_ND)
     if settings.learner == "mlp":
         told = _network_rounds(given, fold, rate, settings)
     else:
-        told = _told(_rounds(pair_heads.frame_of(given.differences_ND), fold, rate, tuned.strength, settings), fold)
+        told = _told(_rounds(frame, fold, rate, tuned.strength, settings), fold)
     noise = estimate((told.margin_a + told.margin_b) / 2, given.groups_N, settings.seed)
-    told_by, noise, level = _with_related(given, told, noise, rate, tuned.strength, settings)
+    told_by, noise, level = _with_related(given, frame, told, noise, rate, tuned.strength, settings)
     flip = flip_probability(told_by, noise if settings.noise is None else noise._replace(rate=settings.noise))
-    head = final_head(given, flip, tuned.strength)
+    head = final_head(frame, flip, tuned.strength)
     return Review(*told, flip, told.keep_rate >= 0.5, noise, tuned.strength, level, head)
 
 
@@ -211,7 +212,7 @@ def _told(rounds: list[Round], fold_N: np.ndarray, warm: int = 3) -> Told:
 
 
 def _with_related(
-    given: Comparisons, told: Told, noise: Noise, rate: float, strength: float, settings: Settings
+    given: Comparisons, frame: Frame, told: Told, noise: Noise, rate: float, strength: float, settings: Settings
 ) -> tuple[np.ndarray, Noise, float]:
     """Margins that also weigh other labels of the same prompts and responses, if those make held-out labels likelier.
 
@@ -222,7 +223,7 @@ def _with_related(
         return best
     rate = min(noise.rate if settings.noise is None else rate, UNREADABLE)
     level, strength = _tune_related(given, rate, strength, settings)
-    frame = pair_heads.frame_of(given.differences_ND, given.sides_N2, level)
+    frame = frame._replace(sides_N2=given.sides_N2, level=level)
     margin = np.zeros(len(given.groups_N), dtype=np.float32)
     for seed in range(settings.seed, settings.seed + REPEATS):
         fold = couple_folds(given.sides_N2, 2 * settings.folds, seed)
@@ -248,9 +249,8 @@ def _tune_related(given: Comparisons, rate: float, strength: float, settings: Se
     return level, strength
 
 
-def final_head(given: Comparisons, flip_N: np.ndarray, strength: float) -> np.ndarray:
+def final_head(frame: Frame, flip_N: np.ndarray, strength: float) -> np.ndarray:
     """A head trained on every pair with its label as probable as found, (D,)."""
-    frame = pair_heads.frame_of(given.differences_ND)
     one = np.ones((len(flip_N), 1), dtype=np.float32)
     heads = pair_heads.fit(frame, one, np.array([strength]), (1 - flip_N[:, None]).astype(np.float32), tolerance=1e-4)
     return np.asarray(pair_heads.weights_of(frame, heads)[:, 0])
