@@ -35,7 +35,7 @@ vllm: $(TEST_VENV)/ready  ## build vLLM's own environment: minutes and 3.5 GB th
 
 test: $(TEST_VENV)/ready vllm check  ## lint, types and every test
 	@bash tests/system_packages.sh
-	$(TEST_VENV)/bin/python -m pytest
+	$(TEST_VENV)/bin/python -m pytest -n auto --dist loadfile
 
 quick: $(TEST_VENV)/ready  ## the tests that take seconds
 	$(TEST_VENV)/bin/python -m pytest -m "not slow" -q
