@@ -47,7 +47,7 @@ class LabelEm(WrongLabels):
 
     def writes(self, grain: Grain) -> set[str]:
         """The measures, the soft label and flags."""
-        return {f"evidence.{self.name}.{measure}" for measure in MEASURES} | {"label_prob", "flags"}
+        return {f"evidence.{self.name}.{measure}" for measure in (*MEASURES, *self.cut_names())} | {"label_prob", "flags"}
 
     def cut(self) -> Cut | None:
         """The probability of a right label."""
@@ -76,7 +76,7 @@ class LabelEm(WrongLabels):
         """The measures, one row a pair."""
         usable, given = self.comparable(features)
         if given is None:
-            return pa.table({name: pa.array([], pa.float32()) for name in MEASURES})
+            return pa.table({name: pa.array([], pa.float32()) for name in (*MEASURES, *self.cut_names())})
         who = tables.flat(features["annotator"]).filter(pa.array(usable)).dictionary_encode()
         annotators = who.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         found = label_em(given, annotators, self.settings(), self.cross_fit, self.reliability)
@@ -84,7 +84,8 @@ class LabelEm(WrongLabels):
         whole = {"noise": found.noise.rate, "noise_low": found.noise.low, "noise_high": found.noise.high}
         columns = {name: spread(values.astype(np.float32), usable) for name, values in told.items()}
         columns |= {name: np.full(len(usable), value, dtype=np.float32) for name, value in whole.items()}
-        return pa.table({name: pa.array(values, mask=np.isnan(values)) for name, values in columns.items()})
+        told_of = {name: pa.array(values, mask=np.isnan(values)) for name, values in columns.items()}
+        return pa.table(told_of | self.cut_columns(features))
 
     def apply(self, table: pa.Table, state: pa.Table, /) -> pa.Table:
         """The measures as evidence, the soft label, and a flag on pairs whose label is probably wrong."""

@@ -36,7 +36,7 @@ class PeerReview(WrongLabels):
     Source: Collaborative Reward Modeling (CRM); see curate/maths/peer_review.py for what differs.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     learner: Literal["linear", "mlp", "implicit", "fine_tuned"] = Field(
         default="linear",
@@ -79,7 +79,11 @@ class PeerReview(WrongLabels):
 
     def writes(self, grain: Grain) -> set[str]:
         """The measures and flags."""
-        return {f"evidence.{self.name}.{measure}" for measure in (*MEASURES, *OF_ALL)} | {"flags"}
+        return {f"evidence.{self.name}.{measure}" for measure in (*MEASURES, *OF_ALL, *self.cut_names())} | {"flags"}
+
+    def cut_names(self) -> list[str]:
+        """Nothing is cut where the model is trained instead."""
+        return [] if self.learner == "fine_tuned" else super().cut_names()
 
     def cut(self) -> Cut | None:
         """The probability of a wrong label."""
@@ -100,12 +104,13 @@ class PeerReview(WrongLabels):
         """The measures, one row a pair."""
         usable, found = self._reviewed(features)
         if found is None:
-            return pa.table({name: pa.array([], pa.float32()) for name in (*MEASURES, *OF_ALL)})
+            return pa.table({name: pa.array([], pa.float32()) for name in (*MEASURES, *OF_ALL, *self.cut_names())})
         told = {name: getattr(found, name) for name in MEASURES if name != "kind"} | {"kind": found.kinds()}
         whole = {"noise": found.noise.rate, "noise_low": found.noise.low, "noise_high": found.noise.high}
         columns = {name: spread(np.asarray(values, dtype=np.float32), usable) for name, values in told.items()}
         columns |= {name: np.full(len(usable), value, dtype=np.float32) for name, value in whole.items()}
-        return pa.table({name: pa.array(values, mask=np.isnan(values)) for name, values in columns.items()})
+        told_of = {name: pa.array(values, mask=np.isnan(values)) for name, values in columns.items()}
+        return pa.table(told_of | self.cut_columns(features))
 
     def _reviewed(self, features: pa.Table) -> tuple[np.ndarray, Review | None]:
         """Which rows could be judged, (N,) bool, and the review of those."""

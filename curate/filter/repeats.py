@@ -132,6 +132,10 @@ class Repeats(DatasetOperator):
         """The first row that is one and the same as each, in its scope, (N,) int64."""
         return clusters.first_equal(*(features[name].to_numpy() for name in ("digest", "scope", "has")))
 
+    def measured(self) -> dict[str, str]:
+        """Feature columns of float32 that are told of every row, and the names of the evidence."""
+        return {}
+
     def settle(self, features: pa.Table, search: Search, chosen: np.ndarray, earlier: int) -> Edges:
         """Pairs that the search left out among the chosen rows, (N,) bool; none if it left out none on purpose.
 
@@ -154,7 +158,7 @@ class Repeats(DatasetOperator):
 
     def writes(self, grain: Grain) -> set[str]:
         """The measures and the flags."""
-        return {f"evidence.{self.name}.similarity", f"evidence.{self.name}.cluster", "flags"}
+        return {f"evidence.{self.name}.{name}" for name in ("similarity", "cluster", *self.measured().values())} | {"flags"}
 
     def versions(self) -> list[str]:
         """The earlier versions compared with."""
@@ -199,12 +203,15 @@ class Repeats(DatasetOperator):
         np.minimum.at(best, same, place)  # the place of the most preferred of rows that are one and the same
         order = np.where(same == np.arange(len(same)), best, len(same) + place)
         search, found = self._clusters(features, search, order, earlier)
-        return self._state(features, search, found, same, best, place).slice(earlier)
+        state = self._state(features, search, found, same, best, place)
+        for column, name in self.measured().items():
+            state = state.append_column(name, features[column])
+        return state.slice(earlier)
 
     def apply(self, table: pa.Table, state: pa.Table, /) -> pa.Table:
         """The measures as evidence, and a flag with the id of the kept row on the others; a path is a flag of its own."""
         evidence = table
-        for name in ("similarity", "cluster"):
+        for name in ("similarity", "cluster", *self.measured().values()):
             entries = tables.add_evidence(evidence, state[name].to_numpy(), self.name, name)
             evidence = table.set_column(table.schema.get_field_index("evidence"), "evidence", entries)
         dropped = pc.is_valid(state["kept"]).to_numpy()

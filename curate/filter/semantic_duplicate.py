@@ -9,6 +9,7 @@ from pydantic import Field
 from curate.filter.repeats import Repeats, Search
 from curate.maths.jaccard import Edges
 from curate.maths.neighbours import EXACT_BELOW, PROBES, near_within
+from curate.models.numbers import cut_name
 from curate.models.operator import ModelDatasetOperator
 
 TYPES = {"float16": np.float16, "float32": np.float32}
@@ -46,18 +47,26 @@ class SemanticDuplicate(Repeats, ModelDatasetOperator):
         return {self.model}
 
     def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
-        """vector: the embedding's numbers as bytes, null where there is no text; digest: what equal ones have in common."""
+        """vector: the embedding's numbers as bytes, null where there is no text; digest: what equal ones have in common; cut:
+        tokens of the text that the embedding leaves out, null where that is not told.
+        """
         import xxhash
 
         rows = [row for row, text in enumerate(texts) if text is not None]
         vectors: list[bytes | None] = [None] * len(texts)
         digests = np.zeros(len(texts), np.uint64)
+        cut = np.full(len(texts), np.nan, np.float32)
         if rows:
-            made = self.called.embed(self.model).encode([str(texts[row]) for row in rows]).astype(TYPES[self.storage])
-            for row, vector in zip(rows, made, strict=True):
+            made, cut[rows] = self.called.embed(self.model).vectors([str(texts[row]) for row in rows])
+            for row, vector in zip(rows, made.astype(TYPES[self.storage]), strict=True):
                 vectors[row] = raw = vector.tobytes()
                 digests[row] = xxhash.xxh3_64_intdigest(raw)
-        return {"digest": pa.array(digests), "vector": pa.array(vectors, pa.binary())}
+        told = pa.array(cut, mask=np.isnan(cut))
+        return {"digest": pa.array(digests), "vector": pa.array(vectors, pa.binary()), "cut": told}
+
+    def measured(self) -> dict[str, str]:
+        """What the model cut off."""
+        return {"cut": cut_name(self.model)}
 
     def search(self, features: pa.Table, known: Search | None, rows: int) -> Search:
         """Pairs at or above the floor of vectors that differ."""

@@ -13,6 +13,7 @@ from curate.maths import chance
 from curate.maths.noise_frame import Comparisons, comparisons
 from curate.maths.peer_review import Settings
 from curate.maths.series import one_series, series_field
+from curate.models.numbers import cut_name
 from curate.models.operator import ModelDatasetOperator
 from curate.operator import RunsOn
 from curate.tables import Grain
@@ -82,10 +83,15 @@ class WrongLabels(ModelDatasetOperator):
         return {"model": self.model, "use": self._scalars()}
 
     def features(self, table: pa.Table, /) -> pa.Table:
-        """x: chosen minus rejected of each feature, vectors first; numbers for prompt and responses."""
+        """x: chosen minus rejected of each feature, vectors first; numbers for prompt and responses; with a model cut: tokens of
+        both sides that it did not read, null where that is not told.
+        """
         parts = [self._scalar(table, name) for name in self._scalars() if name != "typicality"]
+        cut = {}
         if self.model is not None:
-            vectors = [self._vectors(table[side]) for side in SIDES]
+            (chosen, chosen_cut), (rejected, rejected_cut) = (self._vectors(table[side]) for side in SIDES)
+            vectors, cut_N = (chosen, rejected), chosen_cut + rejected_cut
+            cut = {"cut": pa.array(cut_N, mask=np.isnan(cut_N))}
             if "typicality" in self.use:
                 parts.append(_typicality(table["prompt_id"], *vectors))
             difference = np.column_stack([vectors[0] - vectors[1], *parts]).astype(np.float32)
@@ -93,7 +99,7 @@ class WrongLabels(ModelDatasetOperator):
             difference = np.column_stack(parts).astype(np.float32)
         width = difference.shape[1]
         lists = pa.FixedSizeListArray.from_arrays(pa.array(difference.ravel(), pa.float32()), max(width, 1))
-        return pa.table({"x": lists} | numbers_of(table))
+        return pa.table({"x": lists} | numbers_of(table) | cut)
 
     def _scalars(self) -> list[str]:
         return [name for name in self.use if name != "typicality" or self.model is not None]
@@ -105,15 +111,24 @@ class WrongLabels(ModelDatasetOperator):
         gap = [one_series(table, name, f"{side}_scores") for side in SIDES]
         return np.asarray(gap[0] - gap[1])
 
-    def _vectors(self, texts: pa.ChunkedArray) -> np.ndarray:
-        """(N, D); the same text is asked for once. A missing text has no numbers."""
+    def cut_names(self) -> list[str]:
+        """The evidence of what the embedding model did not read, if there is one."""
+        return [] if self.model is None else [cut_name(self.model)]
+
+    def cut_columns(self, features: pa.Table) -> dict[str, pa.ChunkedArray]:
+        """That evidence."""
+        return {name: features["cut"] for name in self.cut_names()}
+
+    def _vectors(self, texts: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, D), and tokens cut off, (N,); the same text is asked for once. A missing text has no numbers."""
         distinct = pc.fill_null(texts, "").combine_chunks().dictionary_encode() if len(texts) else None
         if distinct is None:
-            return np.zeros((0, 1), dtype=np.float32)
-        vectors = np.asarray(self.called.embed(str(self.model)).encode(distinct.dictionary.to_pylist()), dtype=np.float32)
-        found: np.ndarray = vectors[distinct.indices.to_numpy(zero_copy_only=False)]
+            return np.zeros((0, 1), dtype=np.float32), np.zeros(0, dtype=np.float32)
+        made = self.called.embed(str(self.model)).vectors(distinct.dictionary.to_pylist())
+        of_N = distinct.indices.to_numpy(zero_copy_only=False)
+        found = np.asarray(made.values, dtype=np.float32)[of_N]
         found[pc.is_null(texts).to_numpy()] = np.nan
-        return found
+        return found, np.asarray(made.cut, dtype=np.float32)[of_N]
 
     def comparable(self, features: pa.Table) -> tuple[np.ndarray, Comparisons | None]:
         """Which rows have all their numbers, (N,) bool, and those rows as comparisons; None of an empty table."""

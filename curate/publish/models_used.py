@@ -16,7 +16,7 @@ from curate.store.store import Store
 if TYPE_CHECKING:
     from curate.publish.version import Stage
 
-TELL_CUT = ("reward", "select")
+TELL_CUT = ("reward", "select", "semantic_duplicate", "peer_review", "label_em")
 """Operators that write as evidence what their models did not read."""
 WHERE = {"fake": "fake", **dict.fromkeys(("transformers", "sentence_transformers", "hashing"), "in the run's process")}
 LEXICAL = "compares words and spelling, not meaning"

@@ -27,12 +27,12 @@ class Heard(Silence):
         self.texts.append(text)
 
 
-def run(folder: Path, count: int) -> tuple[Run, Heard]:
+def run(folder: Path, count: int, step: str = "") -> tuple[Run, Heard]:
     (folder / "rows.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in WORDS))
     (folder / "r.yaml").write_text(
         f"name: d\nmodels:\n  e.x: {{backend: sentence_transformers, name: {PLACE}, options: {{max_length: 8, engine: torch}}}}\n"
         f"source: {{path: {folder}/rows.jsonl, rows: prompts}}\n"
-        f"steps:\n  - select: {{how: farthest, model: e.x, count: {count}}}\n"
+        f"steps:\n  - {step or f'select: {{how: farthest, model: e.x, count: {count}}}'}\n"
     )
     heard = Heard()
     return Run(read_recipe(folder / "r.yaml"), Store(folder / "store"), watch=heard), heard
@@ -54,3 +54,26 @@ def test_what_was_not_read_is_evidence_and_is_told(tmp_path: Path) -> None:
     assert used.cut == (4, 2, 14)
     second, heard = run(tmp_path, 2)  # the vectors come from what is kept, and what was cut off with them
     assert models_used((version := second().version).path, version.manifest)[0].cut == (4, 2, 14)
+
+
+def test_a_filter_of_repeats_tells_it_too(tmp_path: Path) -> None:
+    told, heard = run(tmp_path, 3, "semantic_duplicate: {model: e.x, threshold: 0.999}")
+    done = told()
+
+    assert "semantic_duplicate: e.x did not read all of 2 of 4 rows, at most 14 tokens each" in heard.texts
+    assert models_used(done.version.path, done.version.manifest)[0].cut == (4, 2, 14)
+
+
+@pytest.mark.parametrize("step", ["peer_review", "label_em"])
+def test_filters_of_wrong_labels_tell_what_both_sides_lost(tmp_path: Path, step: str) -> None:
+    long = "dog " * 20  # 14 tokens more than are read
+    rows = [{"prompt": f"p{n}", "chosen": f"cat {n}", "rejected": long if n == 3 else f"bird {n % 7}"} for n in range(40)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "r.yaml").write_text(
+        f"name: d\nmodels:\n  e: {{backend: sentence_transformers, name: {PLACE}, options: {{max_length: 8, engine: torch}}}}\n"
+        f"source: {{path: {tmp_path}/pairs.jsonl, dialect: trl}}\nsteps:\n  - {step}: {{model: e}}\n"
+    )
+    heard = Heard()
+    Run(read_recipe(tmp_path / "r.yaml"), Store(tmp_path / "store"), watch=heard)()
+
+    assert f"{step}: e did not read all of 1 of 40 rows, at most 14 tokens each" in heard.texts
