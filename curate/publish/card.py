@@ -21,6 +21,7 @@ from curate.publish.figures import (
 )
 from curate.publish.gates import gate_rows
 from curate.publish.models_used import used_rows
+from curate.publish.reliability import Rater, written
 from curate.publish.show import seeded_rows
 from curate.publish.wording import code, fence, markdown_table, messages_text, number, plural, share, shorten, visible
 
@@ -55,6 +56,7 @@ def card(folder: Path, manifest: dict[str, Any], found: Figures | None = None) -
         _gates(manifest),
         _funnel(found.funnel),
         noise_words.section(found.noise) if found.grain == "pairs" and found.rows else "",
+        _raters(written(folder)),
         _scores(found),
         _lengths(found),
         _models(found),
@@ -195,6 +197,24 @@ def _bias(found: Figures) -> str:
     exchanged = found.kinds.get("origin", Counter()).get("goal_rejected", 0)
     note = f" {exchanged:,} pairs have their sides exchanged for the lower goal, which evens this out." if exchanged else ""
     return said + note
+
+
+def _raters(raters: Sequence[Rater]) -> str:
+    """Whom the votes come from, those with most pairs first, and how far each is relied on."""
+    if not raters:
+        return ""
+    rows = []
+    for rater in raters[:LISTED]:
+        name = f"{rater.rater} {rater.aspect}" if rater.aspect not in ("", rater.rater) else rater.rater
+        right = "not told" if rater.reliability is None else f"{rater.reliability:.2f} ({rater.low:.2f} to {rater.high:.2f})"
+        agreement = "not told" if rater.agreement is None else f"{rater.agreement:.2f} of {rater.others:,}"
+        rows.append([code(name), f"{rater.pairs:,}", right, agreement])
+    table = markdown_table(["rater", "pairs", "reliability (95 %)", "agrees with most others"], rows, numbers=(1,))
+    rest = f"\n\n{plural(len(raters) - LISTED, 'more rater')} in raters.jsonl." if len(raters) > LISTED else ""
+    return (
+        f"## Raters\n\nReliability is the probability of naming the better side, found from all votes together, where any two "
+        f"raters judged the same pairs.\n\n{table}{rest}"
+    )
 
 
 def _models(found: Figures) -> str:

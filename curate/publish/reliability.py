@@ -81,6 +81,14 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> None:
         (folder / FILE).write_text("".join(lines), encoding="utf-8")
 
 
+def written(folder: Path) -> tuple[Rater, ...]:
+    """The raters of a version's own file; none where it has none."""
+    file = folder / FILE
+    if not file.is_file():
+        return ()
+    return tuple(Rater(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines())
+
+
 def _votes(folder: Path) -> pa.Array:
     """The votes of all pairs, one list a pair, without their reasons."""
     parts = [pa.array([], pa.list_(ballots.BARE))]

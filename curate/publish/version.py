@@ -181,8 +181,8 @@ def write(publication: Publication, folder: Path, before: Version | None, publis
     manifest["metrics"] = metrics(folder, manifest, found, asked_of(publication.stages), before)
     results = gates.evaluate(publication.gates, manifest["metrics"] | {COST: cost_of(publication)}, first=before is None)
     manifest |= _gate_entries(publication, results, publish_anyway)
+    reliability.write(folder, manifest)  # which the card reads
     (folder / "README.md").write_text(card(folder, manifest, found), encoding="utf-8")
-    reliability.write(folder, manifest)
     manifest["files"] = _listing(folder, lambda path: True)
     (folder / "manifest.json").write_text(
         json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"

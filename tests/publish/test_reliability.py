@@ -98,3 +98,15 @@ def test_the_table_is_published_as_a_file(tmp_path: Path) -> None:
     assert FILE in [entry["path"] for entry in version.manifest["files"]]
     silent = make(tmp_path / "other", [pair(0)], [], "pairs")
     assert not (silent.path / FILE).exists() and raters(silent) == {}
+
+
+def test_the_card_tells_whom_the_votes_come_from(tmp_path: Path) -> None:
+    rows = [pair(n, ("ann", n % 3 > 0, None), ("bob", 1, None)) for n in range(6)]
+    card = (make(tmp_path, rows, [], "pairs").path / "README.md").read_text(encoding="utf-8")
+
+    [line] = [line for line in card.splitlines() if "ann" in line]
+    assert line.startswith("| `ann pref` | 6 |") and "0.67 of 6" in line
+
+
+def test_without_votes_the_card_says_nothing_of_raters(tmp_path: Path) -> None:
+    assert "## Raters" not in (make(tmp_path, [pair(0)], [], "pairs").path / "README.md").read_text(encoding="utf-8")
