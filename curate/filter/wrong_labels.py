@@ -14,20 +14,18 @@ from curate.maths.noise_frame import Comparisons, comparisons
 from curate.maths.peer_review import Settings
 from curate.maths.series import one_series, series_field
 from curate.models.numbers import cut_name
-from curate.models.operator import ModelDatasetOperator
-from curate.operator import RunsOn
+from curate.models.operator import PairEmbeddings
 from curate.tables import Grain
 
 OF_TEXT = ("length", "typicality")
 SIDES = ("chosen", "rejected")
 
 
-class WrongLabels(ModelDatasetOperator):
+class WrongLabels(PairEmbeddings):
     """A filter of pairs that learns from all of them which labels do not fit."""
 
     takes: ClassVar[tuple[Grain, ...]] = ("pairs",)
 
-    model: str | None = Field(default=None, description="Embedding model of the two responses; none: `features` alone.")
     use: list[str] = Field(
         default=["length", "typicality"],
         description="Further numbers of each side: length (log of characters), typicality (cosine to the mean of the prompt's "
@@ -59,19 +57,6 @@ class WrongLabels(ModelDatasetOperator):
         if len(set(self.use)) < len(self.use):
             raise ValueError("use: each name once")
         return self
-
-    def models(self) -> set[str]:
-        """The embedding model, if one is told."""
-        return set() if self.model is None else {self.model}
-
-    @property
-    def runs_on(self) -> RunsOn:
-        """It waits for the model, if there is one."""
-        return "thread" if self.model is None else "wait"
-
-    def calls(self, rows: int) -> int:
-        """Texts to embed."""
-        return 0 if self.model is None else 2 * rows
 
     def reads(self, grain: Grain) -> set[str]:
         """Texts, ids and the raters named."""

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from curate.models.asking import Models
 from curate.operator import DatasetOperator, Operator, RunsOn, ShardOperator
@@ -45,3 +45,22 @@ class ModelOperator(CallsModels, ShardOperator):
 
 class ModelDatasetOperator(CallsModels, DatasetOperator):
     """A dataset operator that calls models, as a rule in `features` alone."""
+
+
+class PairEmbeddings(ModelDatasetOperator):
+    """A dataset operator of pairs that may embed both responses: without a model it goes by numbers alone."""
+
+    model: str | None = Field(default=None, description="Embedding model of the two responses; none: `use` alone.")
+
+    def models(self) -> set[str]:
+        """The embedding model, if one is told."""
+        return set() if self.model is None else {self.model}
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """It waits for the model, if there is one."""
+        return "thread" if self.model is None else "wait"
+
+    def calls(self, rows: int) -> int:
+        """Texts to embed."""
+        return 0 if self.model is None else 2 * rows

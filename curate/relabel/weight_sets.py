@@ -13,8 +13,7 @@ from curate.errors import StepError
 from curate.maths import chance
 from curate.maths.min_norm import balance, pair_weights, preference_ece
 from curate.maths.series import one_series, series_field
-from curate.models.operator import ModelDatasetOperator
-from curate.operator import RunsOn
+from curate.models.operator import PairEmbeddings
 from curate.tables import Grain
 
 SIDES = ("chosen", "rejected")
@@ -22,7 +21,7 @@ MEASURES = ("share", "margin", "ece", "ece_even")
 FOLDS = 2  # each half is judged by a head trained on the other
 
 
-class WeightSets(ModelDatasetOperator):
+class WeightSets(PairEmbeddings):
     """`weight` of a pair by the preference set it is from: sets whose gradients disagree with the others' get less.
 
     A linear reward head on what tells the sides apart is trained on all sets at once; the weights of their mean losses are
@@ -37,7 +36,6 @@ class WeightSets(ModelDatasetOperator):
     takes: ClassVar[tuple[Grain, ...]] = ("pairs",)
 
     sets: Literal["source", "domain", "license"] = Field(default="source", description="Column that tells sets apart.")
-    model: str | None = Field(default=None, description="Embedding model of the two responses; none: `use` alone.")
     use: tuple[str, ...] = Field(default=(), description="Numbers of each side: raters as rater or rater:aspect.")
     steps: int = Field(default=600, ge=1, le=100_000, description="Steps of training; each takes a batch of every set.")
     batch: int = Field(default=512, ge=1, description="Pairs of a set in a step.")
@@ -50,19 +48,6 @@ class WeightSets(ModelDatasetOperator):
         if self.model is None and not self.use:
             raise ValueError("a model, or at least one entry of use, is needed")
         return self
-
-    def models(self) -> set[str]:
-        """The embedding model, if one is told."""
-        return set() if self.model is None else {self.model}
-
-    @property
-    def runs_on(self) -> RunsOn:
-        """It waits for the model, if there is one."""
-        return "thread" if self.model is None else "wait"
-
-    def calls(self, rows: int) -> int:
-        """Texts to embed."""
-        return 0 if self.model is None else 2 * rows
 
     def reads(self, grain: Grain) -> set[str]:
         """The set, texts and raters."""
