@@ -27,7 +27,7 @@ MAKE = {
         r"-m venv \.venv-test",
         r"\.venv-test/bin/ruff check \.",
         r"\.venv-test/bin/mypy",
-        r"\.venv-test/bin/python -m pytest$",
+        r"\.venv-test/bin/python -m pytest -n auto --dist loadfile$",
     ],
 }
 """What the README says that a target does, as patterns of the commands that it runs."""
