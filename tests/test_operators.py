@@ -77,7 +77,10 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"within": "all", "shingle": "character", "threshold": 0.3, "keep": "longest"},
         {"within": "all", "size": 1, "threshold": 0.2, "linkage": "single"},
     ],
-    "contamination": [{"against": {"held": "held.jsonl"}}, {"against": {"held": "held.jsonl"}, "words": 2, "threshold": 0.1}],
+    "contamination": [
+        {"against": {"held": "held.jsonl"}},
+        {"against": {"held": "held.jsonl"}, "words": 2, "threshold": 0.1, "model": "words", "similarity": 0.3},
+    ],
     "semantic_duplicate": [{"model": "words"}, {"model": "words", "within": "all", "threshold": 0.3, "storage": "float32"}],
     "features": [{}, {"drop": ["refusal", "truncated"]}],
     "verify": [{"check": "number"}, {"check": "auto"}, {"check": "choice", "drop_wrong": True}],

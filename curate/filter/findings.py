@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
-from curate.filter.lint import RULES, SIDES, characters, counter, grain_of, look, rows_of, speaks
+from curate.filter.lint import RULES, SIDES, characters, counter, grain_of, least_of, look, rows_of
 from curate.maths.effect import Spread, cohens_d, explained
 
 Place = tuple[str, int]
@@ -100,13 +100,14 @@ def findings(table: pa.Table, looking: Looking) -> Findings:
     rules = [rule for rule in looking.rules if rule != "length_bias"]
     found.counts = dict.fromkeys(rules, 0)
     found.untold = dict.fromkeys(rules, 0)
+    least = {rule: float(least_of(rule, looking.window)) for rule in rules}
     tokens = counter(looking.tokenizer)
     for row, file, line in zip(rows_of(table, grain), files, lines, strict=True):
         for rule in rules:
             seen = look(row, rule, tokens)
-            if np.isnan(seen.value):
+            if isnan(seen.value):
                 found.untold[rule] += 1
-            elif speaks(rule, np.array([seen.value]), looking.window)[0]:
+            elif seen.value >= least[rule]:
                 found.counts[rule] += 1
                 if len(kept := found.examples.setdefault(rule, [])) < looking.examples:
                     kept.append(Example((file, line), seen.detail))

@@ -543,6 +543,10 @@ def speaks(rule: str, values: np.ndarray, window: int | None = None, thresholds:
     """Where a rule's measure speaks against the row, (N,) bool; NaN never does. length_bias speaks against none by itself."""
     if rule == "length_bias":
         return np.zeros(len(values), dtype=bool)
-    least = (thresholds or {}).get(rule, window if rule == "window" and window else RULES[rule].threshold)
-    against: np.ndarray = values >= np.float32(least)
+    against: np.ndarray = values >= least_of(rule, window, thresholds)
     return against
+
+
+def least_of(rule: str, window: int | None = None, thresholds: Mapping[str, float] | None = None) -> np.float32:
+    """The least value of a rule's measure that speaks against a row."""
+    return np.float32((thresholds or {}).get(rule, window if rule == "window" and window else RULES[rule].threshold))

@@ -3,7 +3,7 @@
 Every detector reads one text, answers without a model call or a download, and takes time linear in its length.
 """
 
-from curate.maths.detectors.language import LANGUAGES, language
+from curate.maths.detectors.language import LANGUAGES, language, language_code
 from curate.maths.detectors.refusal import refusal
 from curate.maths.detectors.repetition import REPETITIVE, repetition
 from curate.maths.detectors.template import template_leftover
@@ -15,6 +15,7 @@ __all__ = [
     "REPETITIVE",
     "characters",
     "language",
+    "language_code",
     "letters",
     "refusal",
     "repetition",

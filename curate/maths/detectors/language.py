@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from curate.maths.detectors.text import letters
 
 if TYPE_CHECKING:
@@ -47,12 +49,22 @@ _MIN_LETTERS = 12
 _MIN_OWN_SCRIPT = 2
 
 
+def language_code(text: str) -> str | None:
+    """What `language` names, without how sure that is: no more of the text is read than decides it."""
+    return _told(text, sure=True)[0]
+
+
 def language(text: str) -> tuple[str | None, float]:
     """ISO 639-1 code of the language a text is written in, and how sure that is in [0, 1].
 
     None where there is too little prose to tell (code, formulas, links and numbers do not count) or where no language
     has most of it. The first 4,000 characters of prose are read. Model: py3langid, which ships with its package.
     """
+    return _told(text, sure=False)
+
+
+def _told(text: str, sure: bool) -> tuple[str | None, float]:
+    """Code and confidence. sure: stop where the rest cannot change the code; the confidence is then of what was read."""
     prose = " ".join(_NOT_PROSE.sub(" ", text[: 4 * _LANGUAGE_SAMPLE]).split())[:_LANGUAGE_SAMPLE]
     count = letters(prose)
     own = None if prose.isascii() else _own_script(prose, count)
@@ -61,10 +73,14 @@ def language(text: str) -> tuple[str | None, float]:
     if count < _MIN_LETTERS or count < 0.6 * len("".join(prose.split())):
         return None, 0.0
     votes: dict[str, float] = defaultdict(float)
+    left = len(prose)
     for piece in _pieces(prose):
         code, probability = _identifier().classify(piece.lower() if piece.isupper() else piece)
         votes[code] += float(probability) * len(piece)
-    (code, weight), (_, second) = [*sorted(votes.items(), key=lambda vote: -vote[1]), ("", 0.0)][:2]
+        left -= len(piece)
+        (code, weight), (_, second) = [*sorted(votes.items(), key=lambda vote: -vote[1]), ("", 0.0)][:2]
+        if sure and weight >= max(LANGUAGE_CONFIDENCE * len(prose), 2 * (second + left)):
+            break
     confidence = min(weight / len(prose), 1.0)
     return (code if confidence >= LANGUAGE_CONFIDENCE and weight >= 2 * second else None), confidence
 
@@ -98,4 +114,5 @@ def _identifier() -> LanguageIdentifier:
 
     model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     model.set_languages(list(LANGUAGES))
+    model.nb_ptc = np.ascontiguousarray(model.nb_ptc, dtype=np.float32)  # what it makes of its columns at every call
     return model

@@ -89,8 +89,11 @@ def refusal(text: str) -> bool:
 
 def _fold(text: str) -> str:
     """Lower case with plain apostrophes and alefs, without emphasis, vowel marks and repeated blanks."""
-    folded = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold()
-    composed = unicodedata.normalize("NFC", _DROPPED.sub("", folded)).translate(_ALEF)
+    if text.isascii():
+        composed = _DROPPED.sub("", text.lower())
+    else:
+        folded = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold()
+        composed = unicodedata.normalize("NFC", _DROPPED.sub("", folded)).translate(_ALEF)
     return re.sub(r"[^\S\n]+", " ", composed).strip()
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from curate.maths.detectors.text import CODE
+from curate.maths.detectors.text import without_code
 
 _CHAT_TOKEN = re.compile(
     r"<[|｜][\w ▁/-]{1,40}[|｜]>|\[/?INST\](?!\()|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk|sep|cls|mask|eot|EOT)>"
@@ -23,10 +23,21 @@ _PREAMBLE = re.compile(
 )
 """System prompts that published data sets were written with: Alpaca, Vicuna, Llama 2 and vendors' defaults."""
 _F_STRING = re.compile(r"\b[fF]\"[^\"\n]*\"|\b[fF]'[^'\n]*'")
-_ROLE = re.compile(r"^[ \t]*(?:\*\*)?(Human|User|USER|Assistant|ASSISTANT|HUMAN|SYSTEM|System|AI|GPT|ChatGPT|Bot):", re.MULTILINE)
+_F_OPENINGS = ("f'", 'f"', "F'", 'F"')
+_ROLES = ("Human", "User", "USER", "Assistant", "ASSISTANT", "HUMAN", "SYSTEM", "System", "AI", "GPT", "ChatGPT", "Bot")
+_ROLE = re.compile(rf"^[ \t]*(?:\*\*)?({'|'.join(_ROLES)}):", re.MULTILINE)
+_LABELS = tuple(f"{role}:" for role in _ROLES)
 _SPEAKER = re.compile(
     r"^[ \t]*(?!USER|ASSISTANT|HUMAN|SYSTEM|AI\b|GPT\b|NOTE|ANSWER|QUESTION|STEP)[A-Z][A-Z .']{2,20}:", re.MULTILINE
 )
+
+_LOOKED_FOR = (
+    (_CHAT_TOKEN, ("<", "[")),
+    (_PLACEHOLDER, ("{", "[", "<")),
+    (_SECTION, ("##",)),
+    (_PREAMBLE, ("Below is an instruction", "A chat between", "You are ")),
+)
+"""Patterns, and of what stands in all they match: a quick look that spares most texts the long one."""
 
 
 def template_leftover(text: str) -> str | None:
@@ -35,8 +46,9 @@ def template_leftover(text: str) -> str | None:
     Special tokens, `### Response:` headings, unfilled `{prompt}` fields, and role labels where the model went on to
     write the user's next turn. Code is left out: templates may be its subject.
     """
-    prose = _F_STRING.sub(" ", CODE.sub(" ", text))
-    found = [m for m in (p.search(prose) for p in (_CHAT_TOKEN, _PLACEHOLDER, _SECTION, _PREAMBLE)) if m]
+    prose = without_code(text)
+    prose = _F_STRING.sub(" ", prose) if any(opening in prose for opening in _F_OPENINGS) else prose
+    found = [m for p, gate in _LOOKED_FOR if any(piece in prose for piece in gate) and (m := p.search(prose))]
     role = _runaway_role(prose)
     found += [role] if role else []
     return min(found, key=lambda m: m.start()).group().strip() if found else None
@@ -47,7 +59,7 @@ def _runaway_role(prose: str) -> re.Match[str] | None:
 
     With other speakers around ("NARRATOR:") it is a script.
     """
-    roles = list(_ROLE.finditer(prose))
+    roles = list(_ROLE.finditer(prose)) if any(label in prose for label in _LABELS) else []
     if not roles or _SPEAKER.search(prose):
         return None
     before = prose[: roles[0].start()].rstrip()

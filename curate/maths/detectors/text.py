@@ -6,8 +6,14 @@ from collections import Counter
 
 SPACELESS = r"\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{SPACELESS}]|(?:(?![{SPACELESS}])[^\W_])(?:(?![{SPACELESS}])\w|['’\-](?=[^\W_]))*")
+_ASCII_WORD = re.compile(r"[^\W_](?:\w|['\-](?=[^\W_]))*")  # the same of ASCII, many times as fast
 FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
+
+
+def without_code(text: str) -> str:
+    """The text with a blank for each piece of code."""
+    return CODE.sub(" ", text) if "`" in text or "~~~" in text else text
 
 
 def characters(text: str) -> int:
@@ -31,7 +37,7 @@ def words(text: str) -> int:
 
     Thai, Lao, Khmer and Burmese have no spaces either: there a run of letters counts once, so compare `characters`.
     """
-    return sum(1 for _ in _WORD.finditer(unmarked(text)))
+    return len(_ASCII_WORD.findall(text)) if text.isascii() else len(_WORD.findall(unmarked(text)))
 
 
 def unmarked(text: str) -> str:

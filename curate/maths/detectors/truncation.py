@@ -2,7 +2,7 @@
 
 import re
 
-from curate.maths.detectors.text import CODE, FENCE, unmarked, words
+from curate.maths.detectors.text import FENCE, unmarked, without_code, words
 
 _CUT = frozenset({"length", "max_tokens", "max_length", "model_length", "content_filter", "safety", "recitation"})
 _WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "tool_use", "function_call"})
@@ -51,17 +51,18 @@ def _left_open(body: str) -> bool:
     """Whether a fence, formula, document, table row or emphasis is opened and never closed."""
     if len(FENCE.findall(body)) % 2:
         return True
-    prose = CODE.sub(" ", body)
+    prose = without_code(body)
+    last = prose.rsplit("\n", 1)[-1]
     return (
         prose.count("$$") % 2 == 1
-        or len(re.findall(r"(?<!\\)\\\[", prose)) > len(re.findall(r"(?<!\\)\\\]", prose))
-        or len(re.findall(r"(?<!\\)\\\(", prose)) > len(re.findall(r"(?<!\\)\\\)", prose))
+        or ("\\[" in prose and len(re.findall(r"(?<!\\)\\\[", prose)) > len(re.findall(r"(?<!\\)\\\]", prose)))
+        or ("\\(" in prose and len(re.findall(r"(?<!\\)\\\(", prose)) > len(re.findall(r"(?<!\\)\\\)", prose)))
         or prose.count("\\begin{") > prose.count("\\end{")
         or prose.count("<think>") > prose.count("</think>")
         or ("<html" in prose and "</html>" not in prose)
         or _open_brackets(body)
         or _open_row(body)
-        or len(re.findall(r"(?:^|(?<=[\s(]))\*\*(?=\S)|(?<=[^\s*])\*\*", prose.rsplit("\n", 1)[-1])) % 2 == 1
+        or ("**" in last and len(re.findall(r"(?:^|(?<=[\s(]))\*\*(?=\S)|(?<=[^\s*])\*\*", last)) % 2 == 1)
     )
 
 
