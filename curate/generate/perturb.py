@@ -1,8 +1,7 @@
 """Make worse versions of responses on purpose, so that pairs with a known fault can be built."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -10,8 +9,11 @@ import pyarrow as pa
 from pydantic import Field, FiniteFloat, model_validator
 
 from curate import ids, tables
-from curate.generate.sampled import Sampled, error_text, meta_with, plain, said, stored, with_errors, without_nulls
-from curate.generate.wording import block, filled, instruction, number_of, pick, principles, share_of, text_hashes
+from curate.generate.drafts import Beside, Draft
+from curate.generate.faults import RULES
+from curate.generate.messages import plain, stored, without_nulls
+from curate.generate.sampled import Sampled, meta_with, with_column
+from curate.generate.wording import block, filled, instruction, number_of, pick, principles, share_of, text_hashes, text_wanted
 from curate.ids import canonical_json
 from curate.models.asking import Reply, Request
 from curate.tables import Grain
@@ -21,22 +23,15 @@ Written = Literal["principle", "fact", "step", "shorten", "pad", "tone", "instru
 Ruled = Literal["drop_sentences", "shuffle_sentences", "reverse_sentences", "truncate", "repeat"]
 Kind = Written | Ruled
 WRITTEN: tuple[str, ...] = get_args(Written)
-SENTENCE = re.compile(r".+?(?:[.!?]+[\"')\]]*(?=\s|\Z)|[。！？।]|\n|\Z)\s*", re.DOTALL)
-KEPT = [c.name for c in tables.PROMPT_COLUMNS if c.name not in ("row", "meta", "parent_id", "scores", "evidence", "flags")]
+OWN = (*(column.name for column in tables.RESPONSE_COLUMNS), "parent_id", "meta")
 
 
-@dataclass
-class Draft:
+@dataclass(kw_only=True)
+class Worse(Draft):
     """One worse version in the making."""
 
-    row: int
     kind: str
-    text: str
-    drawn: dict[str, Any] = field(default_factory=dict)
-    """What was drawn for it: the principle that is broken."""
-    done: str | None = None
     reply: Reply | None = None
-    error: str | None = None
 
 
 class Perturb(Sampled):
@@ -124,12 +119,12 @@ class Perturb(Sampled):
 
     # -- what is wanted
 
-    def _drafts(self, place: int, row: Mapping[str, Any]) -> list[Draft]:
+    def _drafts(self, place: int, row: Mapping[str, Any]) -> list[Worse]:
         if not (row["response"] or "").strip():
             return []
         drafts = []
         for kind in self._drawn_kinds(row["response_id"]):
-            draft = Draft(place, kind, row["response"])
+            draft = Worse(place, row["response"], kind=kind)
             if kind == "principle":
                 draft.drawn["principle"] = pick(self._principles(), share_of("principle", self.seed or 0, row["response_id"]))
             drafts.append(draft)
@@ -148,7 +143,7 @@ class Perturb(Sampled):
 
     # -- making them
 
-    def _write(self, rows: Sequence[Mapping[str, Any]], drafts: Sequence[Draft]) -> None:
+    def _write(self, rows: Sequence[Mapping[str, Any]], drafts: Sequence[Worse]) -> None:
         for draft in drafts:
             if draft.kind not in WRITTEN:
                 about = (self.seed or 0, rows[draft.row]["response_id"], draft.kind)
@@ -159,63 +154,47 @@ class Perturb(Sampled):
         assert self.model is not None
         wanted = [(self.model, self._request(draft, rows[draft.row])) for draft in asked]
         for draft, draft.reply in zip(asked, self.ask(wanted), strict=True):
-            draft.done, draft.error = said(draft.reply), error_text(draft.reply)
-            if draft.error is None and draft.reply.finish_reason == "length":
-                draft.error = "truncated: the worse version was cut off at max_tokens"
+            draft.hear(draft.reply, "worse version")
 
-    def _request(self, draft: Draft, row: Mapping[str, Any]) -> Request:
+    def _request(self, draft: Worse, row: Mapping[str, Any]) -> Request:
         assert self.model is not None
         fault = filled(instruction(f"fault_{draft.kind}"), **draft.drawn)
         request = "\n\n".join(f"{m['role']}: {plain(without_nulls(m))}" for m in row["prompt"] or [])
-        messages = (
-            {"role": "system", "content": f"{filled(instruction('damage'), fault=fault)}\n\n{instruction('text')}"},
-            {"role": "user", "content": f"{block('request', request)}\n\n{block('text', draft.text)}"},
-        )
+        task = filled(instruction("damage"), fault=fault)
+        messages = text_wanted(task, f"{block('request', request)}\n\n{block('text', draft.text)}")
         return Request(messages, self.sampling(), self._seed_of(draft, row))
 
-    def _seed_of(self, draft: Draft, row: Mapping[str, Any]) -> int | None:
+    def _seed_of(self, draft: Worse, row: Mapping[str, Any]) -> int | None:
         return self.seed_for(row["response_id"], self.model, 0, draft.kind) if self.model and draft.kind in WRITTEN else None
 
     # -- rows
 
-    def _rows(self, table: pa.Table, rows: Sequence[Mapping[str, Any]], drafts: Sequence[Draft]) -> pa.Table:
-        mine: dict[int, list[Draft]] = {}
+    def _rows(self, table: pa.Table, rows: Sequence[Mapping[str, Any]], drafts: Sequence[Worse]) -> pa.Table:
+        mine: dict[int, list[Worse]] = {}
         for draft in drafts:
             mine.setdefault(draft.row, []).append(draft)
-        order: list[tuple[int, Draft | None]] = []
-        errors: list[tuple[int, str]] = []
-        for place in range(len(rows)):
-            errors += [(len(order), draft.error) for draft in mine.get(place, []) if draft.error is not None]
-            order.append((place, None))
-            order += [(place, draft) for draft in mine.get(place, []) if draft.error is None]
-        at = pa.array([place for place, _ in order], pa.int64())
-        whose = pa.array([place if draft is None else None for place, draft in order], pa.int64())
-        names = [column.name for column in tables.RESPONSE_COLUMNS]
-        own = [*names, "parent_id", "meta"]
-        listed = [
-            {name: rows[place][name] for name in own} if draft is None else self._row(draft, rows[place])
-            for place, draft in order
-        ]
-        made = tables.from_rows(listed, "responses")
-        columns: dict[str, Any] = {name: table[name].take(at) for name in KEPT} | {name: made[name] for name in own}
-        # what was said of the original was not said of its worse version
-        columns["evidence"] = table["evidence"].take(whose)
-        scores = with_errors(table["scores"].take(whose), self.name, ASPECT, errors)
-        intact = np.array([draft is None for _, draft in order], dtype=np.float32)
-        entries = tables.structs(tables.SCORE, len(order), rater=self.name, aspect=INTACT, value=intact)
-        columns["scores"] = tables.append(scores, entries)
-        result = tables.conform(pa.table(columns), "responses").drop_columns(["row"])
-        return result.set_column(result.column_names.index("flags"), "flags", self._flags(result, order))
+        made, order = Beside(), list[Worse | None]()
+        for place, row in enumerate(rows):
+            of_it = mine.get(place, [])
+            made.failed([draft.error for draft in of_it if draft.error is not None])
+            made.add(place, {name: row[name] for name in OWN}, original=True)
+            usable = [draft for draft in of_it if draft.error is None]
+            for draft in usable:
+                made.add(place, self._row(draft, row))
+            order += [None, *usable]
+        result = made.rows(table, "responses", OWN, self.name, ASPECT)
+        intact = tables.add_scores(result, np.array(made.original, dtype=np.float32), self.name, INTACT)
+        return with_column(with_column(result, "scores", intact), "flags", self._flags(result, order))
 
-    def _flags(self, result: pa.Table, order: Sequence[tuple[int, Draft | None]]) -> pa.Array:
+    def _flags(self, result: pa.Table, order: Sequence[Worse | None]) -> pa.Array:
         """A flag on each version that is no use, with its length by that of the original."""
-        ratios = np.array([np.nan if draft is None else len(draft.done or "") / len(draft.text) for _, draft in order])
-        same = np.array([draft is not None and draft.done == draft.text.strip() for _, draft in order], dtype=bool)
+        ratios = np.array([np.nan if draft is None else len(draft.done or "") / len(draft.text) for draft in order])
+        same = np.array([draft is not None and draft.done == draft.text.strip() for draft in order], dtype=bool)
         outside = (ratios < self.min_length_ratio) | (ratios > self.max_length_ratio)  # never for an original: NaN
         reasons = pa.array(np.where(same, "unchanged", "length_guard"), pa.string())
         return tables.add_flags(result, same | outside, self.name, reasons, ratios.astype(np.float32))
 
-    def _row(self, draft: Draft, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _row(self, draft: Worse, row: Mapping[str, Any]) -> dict[str, Any]:
         reply = draft.reply or Reply(finish_reason="stop")
         seed = self._seed_of(draft, row)
         told = {name: getattr(self, name) for name in ("temperature", "top_p", "max_tokens") if getattr(self, name) is not None}
@@ -238,66 +217,3 @@ class Perturb(Sampled):
             "parent_id": row["response_id"],
             "meta": meta_with(row["meta"], {"perturb": {"kind": draft.kind, **draft.drawn}}),
         }
-
-
-# -- rules
-
-
-def sentences(text: str) -> list[str]:
-    """The text in sentences or lines, each with the space after it; joined they are the text."""
-    return [match[0] for match in SENTENCE.finditer(text)]
-
-
-def some(count: int, share: float, about: Sequence[Any]) -> set[int]:
-    """At least one of so many places, but not all of several."""
-    wanted = min(max(1, round(share * count)), max(1, count - 1))
-    return set(sorted(range(count), key=lambda place: number_of(*about, place))[:wanted])
-
-
-def drop_sentences(text: str, share: float, about: Sequence[Any]) -> str:
-    """Without a share of its sentences; a text of one sentence stays as it is."""
-    parts = sentences(text)
-    gone = some(len(parts), share, about) if len(parts) > 1 else set()
-    return "".join(part for place, part in enumerate(parts) if place not in gone)
-
-
-def shuffle_sentences(text: str, share: float, about: Sequence[Any]) -> str:
-    """Its sentences in another order; the spaces between stay where they were."""
-    parts = sentences(text)
-    order = sorted(range(len(parts)), key=lambda place: number_of(*about, place))
-    if order == list(range(len(parts))):
-        order = order[1:] + order[:1]
-    return rearranged(parts, order)
-
-
-def reverse_sentences(text: str, share: float, about: Sequence[Any]) -> str:
-    """Its sentences from the last to the first."""
-    parts = sentences(text)
-    return rearranged(parts, list(range(len(parts)))[::-1])
-
-
-def rearranged(parts: Sequence[str], order: Sequence[int]) -> str:
-    """Sentences in an order, the space after each place kept."""
-    return "".join(parts[at].rstrip() + parts[place][len(parts[place].rstrip()) :] for place, at in enumerate(order))
-
-
-def truncate(text: str, share: float, about: Sequence[Any]) -> str:
-    """Without its end, cut off wherever that happens to be."""
-    return text[: max(1, round(len(text) * (1 - share)))]
-
-
-def repeat(text: str, share: float, about: Sequence[Any]) -> str:
-    """With a share of its sentences said twice."""
-    parts = sentences(text)
-    twice = some(len(parts), share, about)
-    doubled = [f"{part.rstrip()} {part}" if place in twice else part for place, part in enumerate(parts)]
-    return "".join(doubled)
-
-
-RULES: Mapping[str, Callable[[str, float, Sequence[Any]], str]] = {
-    "drop_sentences": drop_sentences,
-    "shuffle_sentences": shuffle_sentences,
-    "reverse_sentences": reverse_sentences,
-    "truncate": truncate,
-    "repeat": repeat,
-}

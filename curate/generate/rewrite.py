@@ -1,7 +1,7 @@
 """Make new prompts from prompts or responses: other words, other people, harder questions, the request behind a text."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,8 +9,10 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from curate import ids, tables
-from curate.generate.sampled import Sampled, error_text, meta_with, plain, said, with_errors, without_nulls
-from curate.generate.wording import block, filled, instruction, personas, pick, share_of, tastes, text_hashes
+from curate.generate.drafts import Beside, Draft
+from curate.generate.messages import plain, without_nulls
+from curate.generate.sampled import Sampled, meta_with, with_column
+from curate.generate.wording import block, filled, instruction, personas, pick, share_of, tastes, text_hashes, text_wanted
 from curate.models.asking import Reply, Request
 from curate.operator import Made
 from curate.tables import Grain
@@ -24,21 +26,14 @@ INSTRUCTIONS: dict[str, str] = {
     "system_from_preferences": "preferences",
     "back_translate": "back_translate",
 }
-KEPT = [c.name for c in tables.PROMPT_COLUMNS if c.name not in ("row", "meta", "scores", "evidence", "flags")]
+OWN = ("prompt", "prompt_id", "parent_id", "reference", "meta")
 
 
-@dataclass
-class Draft:
-    """One new prompt in the making."""
+@dataclass(kw_only=True)
+class NewPrompt(Draft):
+    """One new prompt in the making, from the request as it stands, or from the text whose request is wanted."""
 
-    row: int
     sample: int
-    text: str
-    """What is rewritten: the request as it stands, or the text whose request is wanted."""
-    drawn: dict[str, Any] = field(default_factory=dict)
-    """What was drawn for it: persona, preferences or mutations."""
-    done: str | None = None
-    error: str | None = None
 
 
 class Rewrite(Sampled):
@@ -137,13 +132,13 @@ class Rewrite(Sampled):
     def _sources(self, rows: Sequence[Mapping[str, Any]], from_responses: bool) -> list[int]:
         return list(dict.fromkeys(self._source_of(rows, from_responses)))
 
-    def _draft(self, place: int, row: Mapping[str, Any], sample: int, from_responses: bool) -> Draft:
+    def _draft(self, place: int, row: Mapping[str, Any], sample: int, from_responses: bool) -> NewPrompt:
         if self.kind == "back_translate":
             text = row["response"] if from_responses else row["reference"]
         else:
             text = last_said(row["prompt"] or [])
         about = (self.seed or 0, self._id(row), sample)
-        draft = Draft(place, sample, text or "")
+        draft = NewPrompt(place, text or "", sample=sample)
         if not draft.text.strip():
             draft.error = "no_text: nothing to rewrite"
         if self.kind == "persona":
@@ -159,7 +154,7 @@ class Rewrite(Sampled):
 
     # -- asking
 
-    def _write(self, drafts: Sequence[Draft]) -> None:
+    def _write(self, drafts: Sequence[NewPrompt]) -> None:
         """Each round asks for all drafts at once."""
         for turn in range(self.rounds):
             going = [draft for draft in drafts if draft.error is None]
@@ -167,31 +162,22 @@ class Rewrite(Sampled):
             for draft, reply in zip(going, self.ask(wanted), strict=True):
                 self._take(draft, reply)
 
-    def _request(self, draft: Draft, turn: int) -> Request:
+    def _request(self, draft: NewPrompt, turn: int) -> Request:
         text = draft.text if draft.done is None else draft.done
         if self.kind == "evolve":
             task = mutation_text(draft.drawn["mutations"][turn])
         else:
             values = draft.drawn.get("preferences") or draft.drawn
             task = filled(instruction(INSTRUCTIONS[self.kind]), **values)
-        messages = (
-            {"role": "system", "content": f"{task}\n\n{instruction('text')}"},
-            {"role": "user", "content": block("text", text)},
-        )
+        messages = text_wanted(task, block("text", text))
         return Request(messages, self.sampling(), self.seed_for(draft.text, self.model, draft.sample, turn), draft.sample)
 
-    def _take(self, draft: Draft, reply: Reply) -> None:
-        text = said(reply)
-        if reply.error is not None:
-            draft.error = error_text(reply)
-        elif reply.finish_reason == "length":
-            draft.error = "truncated: the rewrite was cut off at max_tokens"
-        elif not text:
+    def _take(self, draft: NewPrompt, reply: Reply) -> None:
+        draft.hear(reply, "rewrite")
+        if draft.error is None and not draft.done:
             draft.error = "empty: the rewrite is empty"
-        elif text == draft.text.strip():
+        elif draft.error is None and draft.done == draft.text.strip():
             draft.error = "unchanged: the rewrite is the original"
-        else:
-            draft.done = text
 
     # -- rows
 
@@ -200,14 +186,11 @@ class Rewrite(Sampled):
         table: pa.Table,
         rows: Sequence[Mapping[str, Any]],
         places: Sequence[int],
-        drafts: Sequence[Draft],
+        drafts: Sequence[NewPrompt],
         from_responses: bool,
     ) -> tuple[pa.Table, dict[int, str | None]]:
         """The prompts table without `row`, and why a source made nothing; None where it made something."""
-        out: list[dict[str, Any]] = []
-        origin: list[int] = []
-        original: list[bool] = []
-        errors: list[tuple[int, str]] = []
+        made = Beside()
         flagged: dict[int, str] = {}
         reasons: dict[int, str | None] = {}
         for position, place in enumerate(places):
@@ -215,34 +198,19 @@ class Rewrite(Sampled):
             failed = [draft.error for draft in mine if draft.error is not None]
             reasons[place] = reason_of(failed[0]) if len(failed) == self.n else None
             if self.keep_original or failed:
-                errors += [(len(out), error) for error in failed]
                 if not self.keep_original:
-                    flagged[len(out)] = reason_of(failed[0])
-                out.append({name: rows[place][name] for name in ("prompt", "prompt_id", "parent_id", "reference", "meta")})
-                origin.append(place)
-                original.append(True)
+                    flagged[len(made.places)] = reason_of(failed[0])
+                made.failed(failed)
+                made.add(place, {name: rows[place][name] for name in OWN}, original=True)
             for draft in mine:
                 if draft.error is None:
-                    out.append(self._row(draft, rows[place], from_responses))
-                    origin.append(place)
-                    original.append(False)
-        made = tables.from_rows(out, "prompts")
-        at = pa.array(origin, pa.int64())
-        columns: dict[str, Any] = {name: table[name].take(at) for name in KEPT}
-        columns |= {name: made[name] for name in ("prompt", "prompt_id", "parent_id", "reference", "meta")}
-        whose = pa.array(
-            [place if is_original else None for place, is_original in zip(origin, original, strict=True)], pa.int64()
-        )
-        # what was said of the original was not said of the new prompt
-        columns["evidence"] = table["evidence"].take(whose)
-        columns["scores"] = with_errors(table["scores"].take(whose), self.name, ASPECT, errors)
-        result = tables.conform(pa.table(columns), "prompts").drop_columns(["row"])
-        dropped = np.array([place in flagged for place in range(len(out))], dtype=bool)
-        why = pa.array([flagged.get(place) for place in range(len(out))], pa.string())
-        flags = tables.add_flags(result, dropped, self.name, why)
-        return result.set_column(result.column_names.index("flags"), "flags", flags), reasons
+                    made.add(place, self._row(draft, rows[place], from_responses))
+        result = made.rows(table, "prompts", OWN, self.name, ASPECT)
+        dropped = np.array([place in flagged for place in range(len(result))], dtype=bool)
+        why = pa.array([flagged.get(place) for place in range(len(result))], pa.string())
+        return with_column(result, "flags", tables.add_flags(result, dropped, self.name, why)), reasons
 
-    def _row(self, draft: Draft, row: Mapping[str, Any], from_responses: bool) -> dict[str, Any]:
+    def _row(self, draft: NewPrompt, row: Mapping[str, Any], from_responses: bool) -> dict[str, Any]:
         messages = self._messages(draft, row["prompt"] or [])
         told = {"kind": self.kind, "model": self.model_name(self.model), "sample": draft.sample, **draft.drawn}
         reference = row["reference"]
@@ -258,7 +226,7 @@ class Rewrite(Sampled):
             "meta": meta_with(row["meta"], {"rewrite": told}),
         }
 
-    def _messages(self, draft: Draft, before: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def _messages(self, draft: NewPrompt, before: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         assert draft.done is not None
         if self.kind == "back_translate":
             return [{"role": "user", "content": draft.done}]

@@ -1,7 +1,6 @@
 """What `generate`, `rewrite` and `perturb` share: how they ask, and how they keep what went wrong."""
 
 import json
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -10,20 +9,20 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, FiniteFloat, PrivateAttr
 
 from curate import tables
-from curate.generate.wording import number_of
+from curate.generate.messages import storable
+from curate.generate.wording import number_named
 from curate.ids import canonical_json, digest, short_id
 from curate.models.asking import Chat, Models, Reply, Request, Sampling
 from curate.models.operator import ModelOperator
 
 SEED_BITS = 31  # servers differ in how large a seed may be; all take these
-PORTION = 500
-"""Requests handed over together: the first are under way while others are still put together."""
-THOUGHT = re.compile(r"\s*<think>(?P<thought>.*?)(?:</think>\s*|\Z)(?P<rest>.*)", re.DOTALL)
-Message = dict[str, Any]
+FIRST, PORTION = 50, 500
+"""Requests handed over together, at first and later: the first are under way while others are still put together."""
+AT_ONCE = 4 * PORTION
+"""Replies made use of together, while others are under way."""
 
 
 class Waiting(Protocol):
@@ -78,7 +77,7 @@ class Sampled(ModelOperator):
         if self.seed is None:
             return None
         further = "".join(f"\0{value}" for value in more) if more else ""
-        return number_of(f"seed\0{self.seed}\0{row}\0{told}\0{sample}{further}") >> (64 - SEED_BITS)  # as of values apart
+        return number_named(f"seed\0{self.seed}\0{row}\0{told}\0{sample}{further}") >> (64 - SEED_BITS)  # as of values apart
 
     def with_models(self, models: Models) -> Self:
         """A copy that can call the recipe's models."""
@@ -108,16 +107,21 @@ class Sampled(ModelOperator):
         return [reply for portion in self.ask_ahead(wanted) for reply in portion]
 
     def ask_ahead(self, wanted: Iterable[tuple[str, Request]]) -> Iterator[list[Reply]]:
-        """The same in portions of PORTION. The first requests are under way while `wanted` still makes up others, all are
-        before the first portion is waited for, and the last still are while the first is made use of.
+        """The same in parts of about AT_ONCE. The first requests are under way while `wanted` still makes up others, all are
+        before the first reply is waited for, and the last still are while those before them are made use of.
         """
         chats: dict[str, Chat] = {}
-        rest = iter(wanted)
+        rest, size = iter(wanted), FIRST
         waiting: deque[tuple[int, list[tuple[list[int], Waiting]]]] = deque()
-        while portion := list(islice(rest, PORTION)):
+        while portion := list(islice(rest, size)):
             waiting.append((len(portion), self._begun(portion, chats)))
+            size = min(2 * size, PORTION)
+        replies: list[Reply] = []
         while waiting:
-            yield in_order(*waiting.popleft())
+            replies += in_order(*waiting.popleft())
+            if len(replies) >= AT_ONCE or len(waiting) <= 1:  # what came before the last portion does not wait for it
+                yield replies
+                replies = []
 
     def _begun(self, portion: Sequence[tuple[str, Request]], chats: dict[str, Chat]) -> list[tuple[list[int], Waiting]]:
         """Hand requests over, those of each model together: their places, and where their replies come."""
@@ -148,65 +152,17 @@ def error_text(reply: Reply) -> str | None:
     return None if reply.error is None else storable(f"{reply.error}: {reply.detail or 'no answer'}")
 
 
-def split_thought(text: str) -> tuple[str | None, str]:
-    """Reasoning between <think> and </think> at the beginning, and the rest; one that does not end is all there is."""
-    found = THOUGHT.fullmatch(text)
-    return (found["thought"].strip() or None, found["rest"]) if found else (None, text)
-
-
-def storable(text: str) -> str:
-    """The text as a table may hold it: no NUL, no half characters."""
-    if "\0" not in text and text.isascii():
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def said(reply: Reply) -> str:
-    """What a model says when it is done thinking; empty for no answer."""
-    return storable(split_thought(reply.text or "")[1].strip())
-
-
-def plain(message: Mapping[str, Any]) -> str:
-    """The text of a message, without images."""
-    content = message.get("content") or ""
-    return content if isinstance(content, str) else "\n".join(part["text"] for part in content if part["type"] == "text")
-
-
-def messages_of(prompts: pa.ChunkedArray) -> list[list[Message]]:
-    """The messages of each prompt as a server takes them; read column by column."""
-    lists = tables.flat(prompts)
-    entries = lists.flatten()
-    ends = np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)).tolist()
-    columns = {field.name: pc.struct_field(entries, field.name) for field in lists.type.value_type}
-    told = {name: column for name, column in columns.items() if column.null_count < len(column)}
-    if list(told) == ["role", "content"] and not any(column.null_count for column in told.values()):
-        roles, contents = (column.to_pylist() for column in told.values())
-        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-    else:
-        messages = [without_nulls(message) for message in entries.to_pylist()]
-    return [messages[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
 def response_id_of(prompt_id: str, response: str | None, model: str, seed: int | None, sample: int, *about: str) -> str:
     """`ids.response_id` of the same values, whose canonical JSON is put together here."""
-    texts = (encode_basestring(prompt_id), "null" if response is None else encode_basestring(response), encode_basestring(model))
-    told = "".join(f",{encode_basestring(text)}" for text in about)
-    return short_id(f"[{','.join(texts)},{'null' if seed is None else seed},{sample}{told}]")
+    text = "null" if response is None else encode_basestring(response)
+    told = "".join([f",{encode_basestring(text)}" for text in about])
+    values = f"{encode_basestring(prompt_id)},{text},{encode_basestring(model)},{'null' if seed is None else seed},{sample}{told}"
+    return short_id(f"[{values}]")
 
 
-def without_nulls(message: Mapping[str, Any]) -> Message:
-    """A stored message as a server takes it: only what it has, tool calls as values."""
-    kept = {name: value for name, value in message.items() if value is not None}
-    if "tool_calls" in kept:
-        kept["tool_calls"] = json.loads(kept["tool_calls"])
-    return kept
-
-
-def stored(message: Mapping[str, Any]) -> Message:
-    """The inverse of without_nulls."""
-    if "tool_calls" in message:
-        return {**message, "tool_calls": canonical_json(message["tool_calls"])}
-    return dict(message)
+def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    """The table with another column of that name."""
+    return table.set_column(table.column_names.index(name), name, column)
 
 
 def with_errors(lists: Any, by: str, aspect: str, errors: Sequence[tuple[int, str]]) -> pa.Array:

@@ -60,10 +60,19 @@ def block(name: str, text: str) -> str:
     return f"<<<{name} {code}>>>\n{text}\n<<<end {code}>>>"
 
 
+def text_wanted(task: str, material: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Messages that ask for a text and nothing around it."""
+    return {"role": "system", "content": f"{task}\n\n{instruction('text')}"}, {"role": "user", "content": material}
+
+
 def number_of(*about: Any) -> int:
     """A number of 64 bits that follows from values: the same on every machine."""
-    named = "\0".join(str(value) for value in about)
-    return int.from_bytes(hashlib.sha256(named.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    return number_named("\0".join(map(str, about)))
+
+
+def number_named(name: str) -> int:
+    """The same for values that were put together."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 def share_of(*about: Any) -> float:

@@ -4,11 +4,13 @@ import json
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from curate import tables
-from curate.generate.generate import SHARES, Generate, split_thought
+from curate.generate.generate import Generate
+from curate.generate.system import SHARES
 from curate.generate.wording import instruction, principles
 from curate.models.asking import retryable_rows
 from curate.models.session import Session
@@ -280,6 +282,28 @@ def test_material_from_the_pool_is_somebody_elses(made, tmp_path):
     assert str(tmp_path) not in json.dumps(step.parameters())
 
 
+def test_equal_responses_in_two_contexts_have_ids_of_their_own(made):
+    step = Generate(model="a", context={"good": "meta.facts", "none": None}, name="g")
+    rows = made(call(step, fakes(a={"template": "Same."}), FACTS))
+    assert [row["response"] for row in rows] == ["Same.", "Same."]
+    assert rows[0]["response_id"] != rows[1]["response_id"]
+
+
+def test_no_prompt_gets_its_own_material_from_the_pool(made, tmp_path):
+    pool = tmp_path / "pool.txt"
+    pool.write_text("Rain is water.\nSnow is cold.\n")
+    table = prompts(*(f"question {number}" for number in range(20)), reference="Rain is water.")
+    step = Generate(model="a", context={"gold": "reference", "random": "pool"}, context_pool=pool, name="g")
+    told = [json.loads(row["meta"]) for row in made(call(step, fakes(a={"words": 5}), table))]
+    assert {about["context_text"] for about in told if about["context"] == "random"} == {"Snow is cold."}
+
+
+def test_a_prompt_says_whether_it_was_asked_in_vain_or_not_at_all():
+    table = pa.concat_tables([prompts("What is rain?", reference="Water."), prompts("Why?")])
+    result = call(Generate(model="a", context={"gold": "reference"}, name="g"), fakes(a={"fail_share": 1.0}), table)
+    assert reasons(result.flags) == ["no_response", "no_context"]
+
+
 def test_a_prompt_without_material_for_any_variant_says_so():
     result = call(Generate(model="a", context={"good": "meta.facts"}, name="g"), fakes(a={}), prompts("Why?"))
     assert (result.rows.num_rows, reasons(result.flags)) == (0, ["no_context"])
@@ -331,20 +355,6 @@ def test_reasoning_is_split_off(made, told):
 def test_reasoning_may_stay(made):
     (row,) = made(call(Generate(model="a", reasoning="keep", name="g"), fakes(a={"reasoning": "tags"}), prompts("Why?")))
     assert row["response"].startswith("<think>") and row["reasoning"] is None
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("<think>a</think>\n\nb", ("a", "b")),
-        ("b", (None, "b")),
-        ("b <think>a</think>", (None, "b <think>a</think>")),
-        ("<think>never done", ("never done", "")),
-        ("<think></think>b", (None, "b")),
-    ],
-)
-def test_where_reasoning_ends(text, parts):
-    assert split_thought(text) == parts
 
 
 def test_tools_and_images_go_along():

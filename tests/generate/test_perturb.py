@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from curate import tables
-from curate.generate.perturb import Perturb, sentences
+from curate.generate.faults import sentences
+from curate.generate.perturb import Perturb
 from curate.generate.wording import block, principles
 from curate.models.asking import Reply
 from curate.models.fake import read_quality

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from curate import ids, tables
 from curate.generate.rewrite import Rewrite
 from curate.generate.wording import block, instruction, personas
+from curate.models.asking import Reply
 from tests.generate.conftest import fakes, prompts, responses
 
 ONE = prompts("What is rain?", reference="Water.", domain="weather", meta='{"level":1}')
@@ -20,6 +21,19 @@ def call(step, models, table):
 
 def reasons(flags):
     return [entries[-1]["reason"] if entries else None for entries in flags.to_pylist()]
+
+
+class Says:
+    """A model that always says the same."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def reply(self, requests):
+        return [Reply(text=self.text, finish_reason="stop") for _ in requests]
+
+    def disown(self, requests):
+        """Nothing is kept here."""
 
 
 def test_a_rephrased_prompt_names_its_parent(made):
@@ -35,6 +49,16 @@ def test_what_was_said_of_the_original_stays_with_it(made):
     original, new = made(call(Rewrite(model="a", kind="rephrase", keep_original=True, name="r"), fakes(a={}), table))
     assert (original["scores"][0]["value"], original["parent_id"]) == (7.0, None)
     assert not new["scores"]
+
+
+@pytest.mark.parametrize(("text", "reason"), [(" ", "empty"), ("What is rain? ", "unchanged"), (None, "empty")])
+def test_a_rewrite_that_says_nothing_new_is_none(made, text, reason):
+    models = fakes(a={})
+    models.chat = lambda key: Says(text)
+    (row,) = made(call(Rewrite(model="a", kind="rephrase", name="r"), models, ONE))
+    assert row["prompt"][0]["content"] == "What is rain?"
+    assert row["flags"][-1]["reason"] == reason
+    assert row["scores"][-1]["error"].startswith(f"{reason}: ")
 
 
 def test_the_request_is_shown_as_material():
