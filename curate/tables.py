@@ -74,7 +74,10 @@ PROMPT_COLUMNS = [
     Column("scores", pa.list_(SCORE), "scores of this row; value is null where scoring failed, error says why"),
     Column("evidence", pa.list_(EVIDENCE), "measures written by filters, each in the unit its step documents"),
     Column(
-        "flags", pa.list_(FLAG), "why the row was dropped; null or empty for a kept row; other is the id of the row it lost to"
+        "flags",
+        pa.list_(FLAG),
+        "why the row was dropped; null or empty for a kept row; other is what it lost to: the id of a row, of an earlier version "
+        "too, or a quotation",
     ),
 ]
 RESPONSE_COLUMNS = [
