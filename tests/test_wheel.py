@@ -103,7 +103,7 @@ def test_a_schedule_makes_a_version_by_itself_and_leaves_the_users_home_alone(cu
         deadline = time.monotonic() + 180
         while "my-first-pairs@v1" not in (told := curate("schedules")) and time.monotonic() < deadline:
             time.sleep(1)
-        assert "my-first-pairs@v1" in told
+        assert "my-first-pairs@v1" in told, curate("runs")
         assert "in my-first-pairs@v1 pairs" in curate("show", "my-first-pairs@v1", "-n", "1")
         assert "not scheduled any more" in curate("schedule", "curate.yaml", "--off")
     finally:

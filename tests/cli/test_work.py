@@ -115,7 +115,7 @@ def test_the_demo_plays_from_start_to_end_and_again(curate: Curate, tmp_path: Pa
         told = curate("demo", tmp_path / "demo")
         assert told.code == 0, told.err
     verbs = re.findall(r"^\$ curate ([a-z]+)", told.out, re.MULTILINE)
-    assert verbs == ["run", "show", "show", "why", "export", "run", "diff", *["run"] * 4, "report"]
+    assert verbs == ["run", "show", "show", "why", "export", "run", "diff", "run", "why", *["run"] * 5, "report"]
     assert "no real model is called" in " ".join(told.out.split())
     assert (tmp_path / "demo" / "report.html").exists()
     judged = re.search(r"of (\d+) pairs .* (\d+) prefer the truly worse .* dropped (\d+) of those", " ".join(told.out.split()))
