@@ -168,16 +168,23 @@ def _local(time: datetime | None) -> str:
 
 
 def _print(out: "Console", found: Sequence["Scheduled"]) -> None:
-    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from curate.publish.wording import visible
 
-    table = Table("dataset", "when", "next run", "last run", "ended", "version", "refresh", box=box.SIMPLE_HEAD)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("dataset", "when", "next run", "last run", "ended", "version"):
+        table.add_column(title, header_style="dim", no_wrap=title != "when")
     for one in found:
-        cells = (one.name, one.when, _local(one.next), _local(one.last), one.state, one.version, one.refresh)
+        cells = (one.name, one.when, _brief(one.next), _brief(one.last), one.state, one.version)
         table.add_row(*(Text(visible(cell or "–"), overflow="fold") for cell in cells))
     out.print(table)
     for one in found:
-        out.print(f"{visible(one.name)}: {visible(one.recipe)}", soft_wrap=True)
+        how = f"refresh {visible(one.refresh)}" if one.refresh else "refreshed as the recipe says"
+        out.print(f"{visible(one.name)}: {visible(one.recipe)}, {how}", soft_wrap=True)
+
+
+def _brief(time: datetime | None) -> str:
+    """Day and time here, short enough for a table."""
+    return "–" if time is None else f"{time.astimezone():%d %b %H:%M}"
