@@ -100,7 +100,8 @@ def features_of(rows: int, width: int, seed: int = 0) -> pa.Table:
     who = pa.array([f"worker {n}" for n in range(200)]).take(pa.array(random.integers(0, 200, rows)))
     numbers = {"prompt": sides[:, 0] // 4, "chosen": sides[:, 0], "rejected": sides[:, 1]}
     told = {name: pa.array(values.astype(np.uint64)) for name, values in numbers.items()}
-    return pa.table({"x": lists} | told | {"annotator": who, "wrong": pa.array(wrong)})
+    cut = pa.array(np.zeros(rows, dtype=np.float32))
+    return pa.table({"x": lists} | told | {"cut": cut, "annotator": who, "wrong": pa.array(wrong)})
 
 
 def held_bytes(what: str) -> int:
