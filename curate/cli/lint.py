@@ -85,7 +85,7 @@ def _cores() -> int:
 
 def _listed(words: str | None) -> list[str]:
     """Comma-separated names of rules, each of which there is."""
-    from curate.filter.lint import RULES
+    from curate.filter.lint_rules import RULES
     from curate.recipe.problems import did_you_mean
 
     names = [word.strip() for word in (words or "").split(",") if word.strip()]
@@ -99,7 +99,7 @@ def _rules(grain: "Grain", only: list[str], without: list[str], tokenizer: Path 
     """The rules to run on a grain, and by rule why others are not run."""
     from importlib.util import find_spec
 
-    from curate.filter.lint import RULES, rules_of
+    from curate.filter.lint_rules import RULES, rules_of
     from curate.maths.faults import PII_MISSING
 
     there = find_spec("datafog") is not None
@@ -246,7 +246,7 @@ def _unreadable(found: "Findings", unreadable: dict[str, tuple[int, str]], names
 
 
 def _entry(name: str, found: "Findings", rows: int) -> dict[str, Any]:
-    from curate.filter.lint import RULES
+    from curate.filter.lint_rules import RULES
 
     rule = RULES[name]
     count = found.counts.get(name, 0)
@@ -315,7 +315,7 @@ def _print(report: dict[str, Any]) -> None:
 
 def _print_rules(as_json: bool) -> None:
     """The rules, what they mean, and how they do on the labelled rows."""
-    from curate.filter.lint import RULES
+    from curate.filter.lint_rules import RULES
 
     if as_json:
         keys = ("severity", "about", "example", "grains", "unit", "threshold")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from curate.filter.lint import RULES, SIDES, characters, counter, grain_of, least_of, look, rows_of
+from curate.filter.lint_rules import RULES, SIDES, characters, counter, grain_of, least_of, look, rows_of
 from curate.maths.effect import Spread, cohens_d, explained
 
 Place = tuple[str, int]

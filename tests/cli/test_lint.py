@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from curate.cli.rows import BATCH
-from curate.filter.lint import RULES
+from curate.filter.lint_rules import RULES
 from tests.cli.conftest import EVIL, Curate
 
 GOOD = {"prompt": "What is the capital of France?", "chosen": "It is Paris.", "rejected": "It may well be Lyon."}

@@ -11,7 +11,8 @@ import pytest
 from curate import tables
 from curate.errors import UsageError
 from curate.filter.findings import Findings, Looking, findings
-from curate.filter.lint import RULES, Lint, Row, look, rules_of, speaks
+from curate.filter.lint import Lint
+from curate.filter.lint_rules import RULES, Row, look, rules_of, speaks
 
 ASKED = [{"role": "user", "content": "What is the capital of France?"}]
 

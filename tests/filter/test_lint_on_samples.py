@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.filter.lint import RULES, Quality, Row, look, speaks
+from curate.filter.lint_rules import RULES, Quality, Row, look, speaks
 from curate.packaged import samples_folder
 
 OF_TEXTS = {"refusal": "refusal", "truncated": "truncation", "template": "template", "repetition": "repetition"}
