@@ -11,7 +11,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate import tables
-from curate.maths import answers
+from curate.maths.checked_texts import fits_schema, matches_pattern
+from curate.maths.choice_answers import final_choice
+from curate.maths.number_answers import gold_number, numbers_equal, read_number
 from curate.operator import RunsOn, ShardOperator
 from curate.tables import Grain
 
@@ -134,32 +136,32 @@ def _named_check(meta: str) -> str | None:
 
 
 def _check_number(text: str, reference: str, letters: str) -> Verdict:
-    answers.gold_number(reference)  # a reference without a number is its own fault, not the text's
+    gold_number(reference)  # a reference without a number is its own fault, not the text's
     try:
-        found = answers.read_number(text)
+        found = read_number(text)
     except ArithmeticError:  # powers can name numbers that no memory holds
         return Verdict(None, error="number too large")
     if found is None:
         return Verdict(None, error="no number found")
-    return Verdict(answers.numbers_equal(found, reference), found.text)
+    return Verdict(numbers_equal(found, reference), found.text)
 
 
 def _check_choice(text: str, reference: str, letters: str) -> Verdict:
     gold = re.fullmatch(rf"[\s(\[*]*([{letters}])[\s)\].:*]*", reference.upper())
     if gold is None:
         raise ValueError(f"{reference!r} is none of {letters}")
-    found = answers.final_choice(text, letters)
+    found = final_choice(text, letters)
     if found is None:
         return Verdict(None, error="no choice found")
     return Verdict(found == gold[1], found)
 
 
 def _check_pattern(text: str, reference: str, letters: str) -> Verdict:
-    return Verdict(answers.matches_pattern(text, reference))
+    return Verdict(matches_pattern(text, reference))
 
 
 def _check_schema(text: str, reference: str, letters: str) -> Verdict:
-    return Verdict(*answers.fits_schema(text, _schema(reference)))
+    return Verdict(*fits_schema(text, _schema(reference)))
 
 
 @lru_cache(maxsize=256)
