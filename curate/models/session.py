@@ -49,7 +49,8 @@ def openai_backend(spec: ModelSpec, kind: Kind) -> Any:
 
 def fake_backend(spec: ModelSpec, kind: Kind) -> Any:
     """Deterministic answers without a model."""
-    from curate.models.fake import FakeBackend, FakeEmbed, FakeReward
+    from curate.models.fake import FakeBackend
+    from curate.models.fake_numbers import FakeEmbed, FakeReward
 
     return {"chat": FakeBackend, "reward": FakeReward, "embed": FakeEmbed}[kind](spec)
 
@@ -86,7 +87,7 @@ def answer_options(spec: ModelSpec) -> dict[str, Any]:
 
         return of_openai(spec)
     if spec.backend == "fake":
-        from curate.models.fake import answer_options as of_fake
+        from curate.models.fake_settings import answer_options as of_fake
 
         return of_fake(spec)
     if spec.backend == "vllm":
