@@ -13,7 +13,10 @@ from curate.errors import CurateError, UsageError
 from curate.packaged import SAMPLES, samples_folder
 from curate.publish.wording import one_line
 from curate.recipe import document
-from curate.recipe.recognise import Columns, Layout, Row, joined, prompts_beside, recognise, without_prompt
+from curate.recipe.columns import Columns, Row
+from curate.recipe.layout import Layout
+from curate.recipe.prompts_beside import joined, prompts_beside, without_prompt
+from curate.recipe.recognise import recognise
 from curate.source.files import files_of
 from curate.source.formats import format_of, read_file
 from curate.source.rejects import Rejects

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from curate.errors import UsageError
-from curate.recipe.recognise import Layout, recognise
+from curate.recipe.layout import Layout
+from curate.recipe.recognise import recognise
 
 Row = dict[str, Any]
 LONG = "An answer with more words than any name has."
