@@ -66,6 +66,10 @@ class Operator(BaseModel, ABC):
     def writes(self, grain: Grain) -> set[str]:
         """What will be there afterwards, in the same form. A maker lists what is new besides the columns it carries."""
 
+    def refuses(self, grain: Grain) -> str | None:
+        """Why its parameters do not fit rows of a grain that it takes otherwise; None if they do."""
+        return None
+
     def cut(self) -> Cut | None:
         """The threshold that `show --rethreshold` may move without recomputing; None if there is none."""
         return None

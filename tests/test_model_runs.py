@@ -397,7 +397,7 @@ def test_the_ledger_tells_exports_and_merges(server: ModelServer, tmp_path: Path
     here.curate("ledger", "--check", "--export", out, *store, code=2)
 
     assert "copied" in there.curate("ledger", "--merge", here.store, "--store", there.store)
-    assert "were here already" in there.curate("ledger", "--merge", here.store, "--store", there.store)
+    assert "here already" in there.curate("ledger", "--merge", here.store, "--store", there.store)
     there.run()
     assert len(asked(server)) == len(log), "an answer that was merged was asked for"
     assert files_of(there.version()) == files_of(here.version())

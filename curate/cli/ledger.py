@@ -109,34 +109,39 @@ def _errors(row: "Spent") -> str:
 
 def _export(root: Path, out: Path, as_json: bool) -> None:
     from curate.models.ledger_care import export
+    from curate.publish.wording import plural
 
     count = export(root, out)
     if as_json:
         print_json({"path": str(out), "records": count})
     else:
-        typer.echo(f"wrote {count:,} records to {out}")
+        typer.echo(f"wrote {plural(count, 'record')} to {out}")
 
 
 def _merge(root: Path, other: Path, as_json: bool) -> None:
     from curate.models.ledger_care import ledger_of, merge
+    from curate.publish.wording import plural
 
+    if other.is_file():
+        raise UsageError(f"--merge takes a store or a ledger's folder, got the file {other}; an export is not taken back")
     merged = merge(root, ledger_of(other))
     if as_json:
         print_json(asdict(merged))
     else:
-        typer.echo(f"copied {merged.copied:,} segments, {merged.bytes / 1e6:,.1f} MB; {merged.present:,} were here already")
+        here = f"{merged.present:,} {'was' if merged.present == 1 else 'were'} here already"
+        typer.echo(f"copied {plural(merged.copied, 'segment')}, {merged.bytes / 1e6:,.1f} MB; {here}")
 
 
 def _check(root: Path, as_json: bool) -> None:
     from curate.models.ledger_care import check
-    from curate.publish.wording import visible
+    from curate.publish.wording import plural, visible
 
     found = check(root)
     if as_json:
         print_json(asdict(found))
     else:
         typer.echo(
-            f"{found.records:,} records, {found.answers:,} of them answers, in {found.segments:,} segments, "
+            f"{plural(found.records, 'record')}, {found.answers:,} of them answers, in {plural(found.segments, 'segment')}, "
             f"{found.bytes / 1e6:,.1f} MB"
         )
         for name, size in found.torn.items():
@@ -144,6 +149,6 @@ def _check(root: Path, as_json: bool) -> None:
                 f"{visible(name)}: {size:,} bytes torn at the end (a killed process, or one writing now); no answer is lost"
             )
         for name, count in found.corrupt.items():
-            typer.echo(f"{visible(name)}: damaged in {count:,} places; what was there is asked again when it is needed")
+            typer.echo(f"{visible(name)}: damaged in {plural(count, 'place')}; what was there is asked again when it is needed")
     if found.corrupt:
         raise typer.Exit(1)

@@ -1,17 +1,10 @@
 """Rules that make a text worse without a model."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from curate.generate.wording import number_of
-
-SENTENCE = re.compile(r".+?(?:[.!?]+[\"')\]]*(?=\s|\Z)|[。！？।]|\n|\Z)\s*", re.DOTALL)
-
-
-def sentences(text: str) -> list[str]:
-    """The text in sentences or lines, each with the space after it; joined they are the text."""
-    return [match[0] for match in SENTENCE.finditer(text)]
+from curate.maths.sentences import sentences
 
 
 def some(count: int, share: float, about: Sequence[Any]) -> set[int]:

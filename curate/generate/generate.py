@@ -68,6 +68,7 @@ class Generate(Sampled):
     )
     context: dict[str, str | None] | None = Field(
         default=None,
+        min_length=1,
         description="Variants by name: a field with the material (reference, domain, meta.NAME), `pool`, or null for none.",
     )
     context_pool: Path | None = Field(

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from curate import tables
 from curate.errors import DataError
 from curate.generate.messages import Message
 from curate.generate.wording import filled, instruction, pick, share_of
@@ -105,11 +106,29 @@ def stamp(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=4)
 def read_pool(path: Path, stamp: tuple[int, int]) -> tuple[str, ...]:
-    """The materials in a file, one a line; in a .jsonl file JSON strings, so that they may have lines of their own."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if path.suffix != ".jsonl":
-        return tuple(lines)
+    """The materials in a file, one a line; in a .jsonl file JSON strings, so that they may have lines of their own.
+
+    DataError, with the line, for what no table can hold, and for a file without any.
+    """
     try:
-        return tuple(text if isinstance(text := json.loads(line), str) else canonical_json(text) for line in lines)
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON lines: {error}") from error
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start + 1}") from error
+    found = tuple(material_in(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
+    if not found:
+        raise DataError(f"{path}: holds no material; context_pool wants one a line")
+    return found
+
+
+def material_in(path: Path, number: int, line: str) -> str:
+    """The material in a line of a pool."""
+    text = line.rstrip("\r")
+    if path.suffix == ".jsonl":
+        try:
+            told = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not JSON lines: {error}") from error
+        text = told if isinstance(told, str) else canonical_json(told)
+    if (wrong := tables.text_fault(text)) is not None:
+        raise DataError(f"{path}:{number}: {wrong}")
+    return text

@@ -45,6 +45,8 @@ class Perturb(Sampled):
     TEMPLE, which drops, shuffles and reverses the clips of a video, does here the same to sentences.
     """
 
+    version: ClassVar[int] = 2
+
     takes: ClassVar[tuple[Grain, ...]] = ("responses",)
     makes: ClassVar[Grain | None] = "responses"
 

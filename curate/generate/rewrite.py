@@ -42,13 +42,15 @@ class Rewrite(Sampled):
     What is rewritten is the last thing the user says. system_from_preferences leaves that as it is and writes a system
     message for it; back_translate takes each response, or the reference of each prompt, and writes the request that it
     answers. Given responses, the other kinds take each prompt once. A row none of whose rewrites came out is passed on
-    with a flag; errors stand in its scores.
+    with a flag; errors stand in its scores, or in those of the first rewrite that did come out.
 
     Sources: Lee et al., "Aligning to Thousands of Preferences via System Message Generalization" (Janus), 2024,
     arXiv:2405.17977; Wang et al., "Weaver: Foundation Models for Creative Writing", 2024, arXiv:2401.17268; Xu et al.,
     "WizardLM: Empowering Large Language Models to Follow Complex Instructions", 2023, arXiv:2304.12244. The wordings are
     ours.
     """
+
+    version: ClassVar[int] = 2
 
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses")
     makes: ClassVar[Grain | None] = "prompts"
@@ -196,11 +198,12 @@ class Rewrite(Sampled):
         for position, place in enumerate(places):
             mine = drafts[position * self.n : (position + 1) * self.n]
             failed = [draft.error for draft in mine if draft.error is not None]
-            reasons[place] = reason_of(failed[0]) if len(failed) == self.n else None
-            if self.keep_original or failed:
+            in_vain = len(failed) == self.n
+            reasons[place] = reason_of(failed[0]) if in_vain else None
+            made.failed(failed)
+            if self.keep_original or in_vain:
                 if not self.keep_original:
                     flagged[len(made.places)] = reason_of(failed[0])
-                made.failed(failed)
                 made.add(place, {name: rows[place][name] for name in OWN}, original=True)
             for draft in mine:
                 if draft.error is None:

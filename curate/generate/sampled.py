@@ -4,7 +4,6 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from json.encoder import encode_basestring
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -14,7 +13,7 @@ from pydantic import Field, FiniteFloat, PrivateAttr
 from curate import tables
 from curate.generate.messages import storable
 from curate.generate.wording import number_named
-from curate.ids import canonical_json, digest, short_id
+from curate.ids import canonical_json, digest, quoted, short_id
 from curate.models.asking import Chat, Models, Reply, Request, Sampling
 from curate.models.operator import ModelOperator
 
@@ -154,9 +153,9 @@ def error_text(reply: Reply) -> str | None:
 
 def response_id_of(prompt_id: str, response: str | None, model: str, seed: int | None, sample: int, *about: str) -> str:
     """`ids.response_id` of the same values, whose canonical JSON is put together here."""
-    text = "null" if response is None else encode_basestring(response)
-    told = "".join([f",{encode_basestring(text)}" for text in about])
-    values = f"{encode_basestring(prompt_id)},{text},{encode_basestring(model)},{'null' if seed is None else seed},{sample}{told}"
+    text = "null" if response is None else quoted(response)
+    told = "".join([f",{quoted(text)}" for text in about])
+    values = f"{quoted(prompt_id)},{text},{quoted(model)},{'null' if seed is None else seed},{sample}{told}"
     return short_id(f"[{values}]")
 
 

@@ -27,6 +27,8 @@ class Direction(BaseModel):
 
     @model_validator(mode="after")
     def _points_somewhere(self) -> Self:
+        if len(set(self.attributes)) < len(self.attributes):
+            raise ValueError(f"attributes differ from each other, got {', '.join(self.attributes)}")
         if self.weights is None and len(self.attributes) != 2:
             raise ValueError(f"angles are drawn for two attributes, got {len(self.attributes)}: give weights")
         if self.weights is not None and (len(self.weights) != len(self.attributes) or not any(self.weights)):
@@ -52,7 +54,7 @@ class System(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     principles: dict[str, FiniteFloat] | None = Field(
-        default=None, description="Shares of curate's principles, such as {honesty: 0.5, helpfulness: 0.5}."
+        default=None, min_length=1, description="Shares of curate's principles, such as {honesty: 0.5, helpfulness: 0.5}."
     )
     texts: tuple[str, ...] | None = Field(default=None, min_length=1, description="Texts of your own; one is drawn.")
     direction: Direction | None = Field(default=None, description="A direction in reward space.")
@@ -71,6 +73,11 @@ class System(BaseModel):
                 raise ValueError(f"no principle is called {unknown[0]}; there are {', '.join(principles())}")
             if min(self.principles.values()) < 0 or not any(self.principles.values()):
                 raise ValueError("shares of principles are at least 0, and one is above")
+        if self.texts is not None and not all(text.strip() for text in self.texts):
+            raise ValueError("texts are not empty; for no system message leave `system` out")
+        for name, target in (self.goal or {}).items():
+            if isinstance(target, tuple) and target[0] > target[1]:
+                raise ValueError(f"goal, {name}: [lowest, highest] must ascend, got {list(target)}")
         return self
 
     def drawn(self, *about: Any) -> tuple[str, dict[str, Any]]:

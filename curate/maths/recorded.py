@@ -37,6 +37,11 @@ _THUS = (
     r"(?:(?:based on|considering|given|after|taking)\b(?:(?!\b(?:if|unless|when|whether)\b)[^.!?;\n]){1,200}?,\s+)?"
     r"(?:(?:it is clear|(?:i|we)(?: would| have to| must)? (?:conclude|believe|think|find|judge|say|determine)) (?:that )?)?"
 )
+_TURN = (
+    r"(?:\bno\s?[,:;.!…–—-]|\b(?:wait|actually|sorry|oops|hmm|correction|scratch that|make that|i mean|or rather"
+    r"|on second thoughts?)\b)[\s,:;.!…–—-]{1,5}"
+)
+"""Taking back what was said."""
 _OPENING = r"(?:^|(?<=[.!?:\n])|(?<=[.!?:]\"))[\s\"“'#>-]*"  # of a sentence
 _SENTENCE = re.compile(r"[.!?:\n]\s*\w|^\s*\w")  # one more begins
 _MARK = re.compile(r"(?:(?:score|rating|mark)\s*[:=]\s*)?(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\.?", re.IGNORECASE)
@@ -106,6 +111,8 @@ class _Names(NamedTuple):
     """As `choice`, but says nothing of being better."""
     statement: re.Pattern[str]
     """A sentence that says which is better."""
+    turned: re.Pattern[str]
+    """A choice after words that take back what was said."""
     worth: Mapping[str, str]
     """The listed text of each group."""
 
@@ -117,10 +124,10 @@ def _names(listed: tuple[str, ...]) -> _Names:
     either = "|".join(f"(?P<{group}>{_name(name)})" for group, name in ordered)
     after = rf"\s*[.!)\]\"”']*\s*$|\s*[.!;:,\-–—]+\s+\S|\s*\(|{_REASON}"
     begin = rf"[\s\"“'#>-]*(?:{_HEAD})?[\"“']?(?:{either})[\"”']?"
-    statement = rf"{_OPENING}{_THUS}[\"“']?(?:{either})[\"”']? is {_BETTER}{_WHAT}{_STOP}"
+    statement = rf"{_OPENING}(?:{_TURN}){{0,3}}{_THUS}[\"“']?(?:{either})[\"”']? is {_BETTER}{_WHAT}{_STOP}"
     alone, choice = rf"{begin}(?={after})", rf"{begin}(?={after}|\s+is {_BETTER}\b)"
-    flags = re.IGNORECASE | re.MULTILINE
-    return _Names(re.compile(choice, flags), re.compile(alone, flags), re.compile(statement, flags), worth)
+    patterns = {"choice": choice, "alone": alone, "statement": statement, "turned": rf"{_TURN}{choice}"}
+    return _Names(**{name: re.compile(text, re.IGNORECASE | re.MULTILINE) for name, text in patterns.items()}, worth=worth)
 
 
 def _name(listed: str) -> str:
@@ -146,7 +153,7 @@ def _choice(text: str, names: _Names, known: Mapping[str, float]) -> Told:
     if not begins:
         return Told(None, NO_VERDICT)
     chosen = known[_named(begins, names)]
-    others = [*(names.choice.match(line) for line in later), *names.statement.finditer(text)]
+    others = [*(names.choice.match(line) for line in later), *names.statement.finditer(text), *names.turned.finditer(text)]
     return Told(None, TWO_VERDICTS) if any(known[_named(one, names)] != chosen for one in others if one) else Told(chosen)
 
 
@@ -156,7 +163,7 @@ def _conclusion(text: str, names: _Names, known: Mapping[str, float]) -> Told:
     if said and not _SENTENCE.search(text, said[-1].end()):
         return Told(known[_named(said[-1], names)])
     begins = names.alone.match(text.split("\n")[0])
-    worth = {known[_named(one, names)] for one in [*said, begins] if one}
+    worth = {known[_named(one, names)] for one in [*said, *names.turned.finditer(text), begins] if one}
     if not worth:
         return Told(None, NO_VERDICT)
     return Told(worth.pop()) if len(worth) == 1 else Told(None, TWO_VERDICTS)

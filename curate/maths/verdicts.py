@@ -105,7 +105,7 @@ class _Line(NamedTuple):
     start: int
     text: str
     spoken: bool
-    """False for a line of a quotation or a code block."""
+    """False for a line of a code block."""
 
 
 def _lines(text: str, begin: int) -> Iterator[_Line]:
@@ -121,7 +121,7 @@ def _lines(text: str, begin: int) -> Iterator[_Line]:
             fence = match["fence"]
             yield _Line(begin, line, False)
         else:
-            yield _Line(begin, line, not line.lstrip().startswith(">"))
+            yield _Line(begin, line, True)
         begin += len(line) + 1
 
 

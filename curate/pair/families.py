@@ -13,6 +13,7 @@ import pyarrow as pa
 from curate import tables
 from curate.ids import canonical_json
 from curate.maths import pairing
+from curate.maths.metas import field_names, field_values
 
 Message = dict[str, Any]
 NONE = -1  # no group, or no way up to the root
@@ -21,7 +22,7 @@ NONE = -1  # no group, or no way up to the root
 def systems(metas: pa.ChunkedArray, field: str) -> np.ndarray:
     """A number for each value of a field of `meta`, (N,); NONE for rows without it."""
     numbers: dict[str, int] = {}
-    found = [json.loads(meta).get(field) if meta else None for meta in metas.to_pylist()]
+    found = field_values(metas, field)
     return np.array([NONE if value is None else numbers.setdefault(canonical_json(value), len(numbers)) for value in found], int)
 
 
@@ -57,9 +58,13 @@ class Tree(NamedTuple):
     """Whether the way up ends at a root: no step on it is missing or its own ancestor."""
 
 
-def tree(table: pa.Table, prompts_N: np.ndarray) -> Tree:
-    """The trees of a table's responses, by `parent_id` and `response_id` within each prompt."""
-    keys = list(zip(prompts_N.tolist(), table["response_id"].to_pylist(), strict=True))
+def tree(table: pa.Table, prompts_N: np.ndarray, step: str | None = None) -> Tree:
+    """The trees of a table's responses, by `parent_id` and `response_id` within each prompt.
+
+    step: field of `meta` that holds what `parent_id` names, instead of the response's id.
+    """
+    ids = table["response_id"].to_pylist() if step is None else field_names(table["meta"], step)
+    keys = list(zip(prompts_N.tolist(), ids, strict=True))
     row_of = {key: row for row, key in reversed(list(enumerate(keys)))}  # of equal ids the first row
     parent_ids = table["parent_id"].to_pylist()
     parents = np.full(len(keys), NONE)

@@ -70,8 +70,8 @@ class Pair(ShardOperator):
     - correct_incorrect: scores from 0.5 against those below; `per_prompt` spreads over different candidates (Eurus).
     - levels: every two candidates on different levels; `per_prompt` keeps the largest gaps (TRPA).
     - tree: as correct_incorrect, but among responses after the same steps: those with one `parent_id`, which is the
-      `response_id` of the step before; the steps before become part of the pair's prompt, and `per_prompt` counts for
-      each parent (Eurus).
+      `response_id` of the step before, or its own id under `step` in `meta`. The steps before become part of the pair's
+      prompt, and `per_prompt` counts for each parent (Eurus).
     - cross_system: no scores; a response written under one system message is better, under that message, than one written
       under another. The message becomes part of the pair's prompt. Drawn at random; one, or `per_prompt` (Janus).
 
@@ -104,6 +104,10 @@ class Pair(ShardOperator):
     ] = Field(default="best_worst", description="Which candidates meet.")
     system: str = Field(
         default="system", description="cross_system: field of `meta` that tells under which message a response was written."
+    )
+    step: str | None = Field(
+        default=None,
+        description="tree: field of `meta` that holds a step's own id, which parent_id names; its response_id if not given.",
     )
     with_system: bool = Field(
         default=False, description="Put the system message that the chosen response was written under before the pair's prompt."
@@ -139,6 +143,8 @@ class Pair(ShardOperator):
             raise ValueError(f"how: {self.how} compares scores: say `by`, a rater or rater:aspect")
         if self.system != "system" and self.how != "cross_system":
             raise ValueError(f"system belongs to how: cross_system, got how: {self.how}")
+        if self.step is not None and self.how != "tree":
+            raise ValueError(f"step belongs to how: tree, got how: {self.how}")
         if self.k is not None and self.how != "best_vs_k":
             raise ValueError(f"k belongs to how: best_vs_k, got how: {self.how}")
         if self.levels is not None and self.how != "levels":
@@ -151,7 +157,7 @@ class Pair(ShardOperator):
 
     def reads(self, grain: Grain) -> set[str]:
         """Texts, ids and the score series."""
-        read = {"prompt_id", "response", "response_id"} | ({"meta"} if self.with_system else set())
+        read = {"prompt_id", "response", "response_id"} | ({"meta"} if self.with_system or self.step else set())
         if self.by is None:
             return read | {"meta"}
         return read | {series_field(self.by, "scores")} | ({"parent_id"} if self.how == "tree" else set())
@@ -167,7 +173,7 @@ class Pair(ShardOperator):
         prompts = _codes(table["prompt_id"])
         usable = _answered(table) & ~np.isnan(scores)
         systems = families.systems(table["meta"], self.system) if self.by is None else None
-        tree = families.tree(table, prompts) if self.how == "tree" else None
+        tree = families.tree(table, prompts, self.step) if self.how == "tree" else None
         if systems is not None:
             usable &= systems != families.NONE
         if tree is not None:

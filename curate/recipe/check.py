@@ -14,6 +14,8 @@ from curate.tables import Grain
 
 LISTS = ("scores", "chosen_scores", "rejected_scores", "votes", "evidence", "flags")
 """Columns of entries: read as a whole they may be empty; what one rater wrote into them must have been written."""
+SCORES = LISTS[:3]
+"""Those from which a step takes a single score of a row by a rater."""
 NEVER_NULL: dict[Grain, tuple[str, ...]] = {
     "prompts": ("row", "prompt_id", "prompt"),
     "responses": ("row", "prompt_id", "prompt", "response_id"),
@@ -101,6 +103,8 @@ def check_steps(steps: Sequence[Planned], given: Given, problems: Problems) -> F
             _pass_unreadable(step, flow)
         elif _fits(step, step.operator, steps, flow, problems):
             before = flow.grain or step.operator.takes[0]
+            if flow.grain is not None and (refusal := step.operator.refuses(before)) is not None:
+                problems.add(step.path, f"{step}: {refusal}")
             _check_reads(step, step.operator, before, flow, problems)
             _write(step, step.operator, before, flow, problems)
         else:
@@ -160,10 +164,10 @@ def _check_reads(step: Planned, operator: Operator, grain: Grain, flow: _Flow, p
         return
     told = set()
     for wanted in sorted(operator.reads(grain)):
-        if _is_there(wanted, grain, flow):
+        hint = _several(wanted, flow) if _is_there(wanted, grain, flow) else _hint(wanted, grain, flow)
+        if hint is None:
             continue
         path, at_field = _field_of(step, wanted)
-        hint = _hint(wanted, grain, flow)
         if (at_field, hint) not in told:
             told.add((at_field, hint))
             problems.add(path, f"{step}{at_field} reads {_plain(wanted)}: {hint}")
@@ -177,6 +181,18 @@ def _is_there(wanted: str, grain: Grain, flow: _Flow) -> bool:
         return column not in NEEDS_WRITER or column in flow.fields
     parts = _parts(wanted)
     return any(_matches(parts, _parts(name)) for name in flow.fields)
+
+
+def _several(wanted: str, flow: _Flow) -> str | None:
+    """Why a rater named without an aspect does not tell which score is meant; None if it does."""
+    column, rater, aspect = _parts(wanted)
+    if aspect != "*" or not rater or column not in SCORES:
+        return None
+    parts = [_parts(name) for name in flow.fields]
+    aspects = sorted(other for found, by, other in parts if (found, by) == (column, rater) and other != "*")
+    if len(aspects) < 2:
+        return None
+    return f"{rater} has several aspects ({', '.join(aspects)}): aggregate first, or say {rater}:{aspects[0]}"
 
 
 def _parts(name: str) -> tuple[str, str, str]:

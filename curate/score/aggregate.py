@@ -1,6 +1,5 @@
 """Make one score of several raters' scores, on a common scale if wanted, or one vote of several judges' votes."""
 
-import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -10,11 +9,12 @@ from pydantic import ConfigDict, Field, model_validator
 
 from curate import tables
 from curate.maths import calibration, combining
-from curate.maths.agreement import closest_mean, median
+from curate.maths.series import one_series
 from curate.maths.votes import voices, votes_of
 from curate.operator import DatasetOperator
 from curate.score import one_vote
 from curate.score.combining import Bound, Decorrelate, Preset, missing_texts
+from curate.score.one_score import Rule
 from curate.tables import Grain
 
 ASPECT = "score"
@@ -40,9 +40,9 @@ FITTED = pa.schema(
 class Aggregate(DatasetOperator):
     """One score (aspect `score`) from several raters' scores, on pairs one for either side; or one vote from several votes.
 
-    A rater's last score of a row counts, of several rounds their mean; one that is null or not finite is missing. With too
-    few raters the score is null and its error says who is missing. Calibration is fitted over all rows, on pairs over both
-    sides together.
+    A rater's last score of a row counts, of several rounds their mean; one that is null or not finite is missing. Where a rater
+    has several aspects, `from` says which. With too few raters the score is null and its error says who is missing.
+    Calibration is fitted over all rows, on pairs over both sides together.
 
     Of votes on pairs, one vote (aspect `vote`) is made, in no order: p_chosen is the probability that the chosen side is
     better. A rater with * in its name, as `*` or `*:help`, stands for all that match: a crowd whose names nobody lists. What
@@ -267,7 +267,7 @@ class Aggregate(DatasetOperator):
         for column in (name for name in SCORE_COLUMNS if _feature(name, against) in features.column_names):
             values = {by: features[_feature(column, by)].to_numpy() for by in dict.fromkeys((*self.from_, against))}
             values_RN = np.stack([self._calibrated(values[one["rater"]], one) for one in fitted])
-            scores.append(values_RN[0] if alone else self._combined(values_RN, weights))
+            scores.append(values_RN[0] if alone else self._rule.combined(values_RN, weights))
             others.append(values[against].astype(np.float64))
         score, other = np.concatenate(scores), np.concatenate(others)
         told = ~np.isnan(score) & ~np.isnan(other)
@@ -308,7 +308,7 @@ class Aggregate(DatasetOperator):
         ]
         if self.decorrelate and self.decorrelate.each:
             values_RN = values_RN - np.array([[rater["penalty"]] for rater in raters_]) * against[0]
-        score = self._combined(values_RN, table[self._told_by] if self._told_by else None)
+        score = self._rule.combined(values_RN, table[self._told_by] if self._told_by else None)
         if self.decorrelate and not self.decorrelate.each:
             score = score - owed[0]["penalty"] * against[0]
         for bound in self.bounds:
@@ -333,13 +333,19 @@ class Aggregate(DatasetOperator):
 
     def _scores(self, table: pa.Table, by: str, column: str) -> np.ndarray:
         """A rater's score of each row, (N,) float32; NaN where there is none or it is not finite."""
-        values = tables.score_of(table, *tables.split_rater(by), column, self.round)
-        return np.where(np.isfinite(values), values, np.float32(np.nan))
+        return one_series(table, by, column, round=self.round)
 
     def _enough(self) -> int:
         if isinstance(self.require, int):
             return self.require
         return len(self.from_) if self.require == "all" else 1
+
+    @property
+    def _rule(self) -> Rule:
+        """How scores become one."""
+        weights = self.from_ if isinstance(self.from_, dict) else None
+        told = (self.how, weights, self.preset, self.gates, self.direction, self.closest or CLOSEST)
+        return Rule(tuple(self.from_), *told, self._enough())
 
     def _calibrated(self, values: np.ndarray, rater: dict[str, Any]) -> np.ndarray:
         if self.calibrate == "z":
@@ -347,64 +353,6 @@ class Aggregate(DatasetOperator):
         if self.calibrate == "quantile":
             return calibration.quantile(values, np.array(rater["knots"]), np.array(rater["ranks"]))
         return values.astype(np.float64)
-
-    def _combined(self, values_RN: np.ndarray, told: Any) -> np.ndarray:
-        """One number a row, (N,) float64; NaN where too few raters are there. told: the column that tells each row's weights."""
-        missing_RN = np.isnan(values_RN)
-        if self.gates:
-            weights_RN = self._gate_weights(told)
-            total, size = np.nansum(values_RN * weights_RN, axis=0), np.where(missing_RN, 0.0, np.abs(weights_RN)).sum(axis=0)
-            score = np.asarray(total / np.where(size == 0, np.nan, size))
-        elif self.direction is not None:
-            score = np.asarray(np.where(missing_RN, 0.0, values_RN * self._directions(told, self.direction)).sum(axis=0))
-        elif self.how in ("sum", "direction"):
-            score = np.asarray(np.where(missing_RN, 0.0, values_RN).T @ self._weights())
-        else:
-            score = self._reduced(values_RN, missing_RN)
-        score[(~missing_RN).sum(axis=0) < self._enough()] = np.nan
-        return score
-
-    def _weights(self) -> np.ndarray:
-        """The weight of each rater, (R,)."""
-        if self.preset is not None:
-            return np.array([combining.HELPSTEER2[self.preset][str(tables.split_rater(by)[1])] for by in self.from_])
-        assert isinstance(self.from_, dict)
-        told = list(self.from_.values())
-        return combining.direction(told) if self.how == "direction" else np.array(told)
-
-    def _gate_weights(self, domains: Any) -> np.ndarray:
-        """The weight of each rater in each row, (R, N); 0 where the row's domain has none."""
-        assert self.gates is not None
-        rest = self.gates.get("*", {})
-        rows = [self.gates.get(domain, rest) if domain is not None else rest for domain in domains.to_pylist()]
-        return np.array([[weights.get(by, 0.0) for weights in rows] for by in self.from_]).reshape(len(self.from_), len(rows))
-
-    def _directions(self, metas: Any, field: str) -> np.ndarray:
-        """Each row's unit vector, by what its `meta` says of the raters' aspects, (R, N); NaN where it says too little."""
-        names = [aspect or rater for rater, aspect in map(tables.split_rater, self.from_)]
-        found = np.full((len(metas), len(names)), np.nan)
-        for row, meta in enumerate(metas.to_pylist()):
-            components = json.loads(meta).get(field) if meta else None
-            if isinstance(components, dict) and set(names) <= components.keys():
-                found[row] = combining.direction([components[name] for name in names])
-        return found.T
-
-    def _reduced(self, values_RN: np.ndarray, missing_RN: np.ndarray) -> np.ndarray:
-        """One number a row from the raters present, (N,) float64; NaN where there are none."""
-        if self.how in ("min", "max"):
-            best: np.ndarray = (np.fmin if self.how == "min" else np.fmax).reduce(values_RN, axis=0)
-            return best
-        if self.how == "median":
-            return median(values_RN)
-        if self.how == "closest":
-            return closest_mean(values_RN, self.closest or CLOSEST)
-        weights = list(self.from_.values()) if isinstance(self.from_, dict) else [1.0] * len(values_RN)
-        weights_R1 = np.array(weights)[:, None]
-        total: np.ndarray = (np.where(missing_RN, 0.0, values_RN) * weights_R1).sum(axis=0)
-        size: np.ndarray = np.where(missing_RN, 0.0, np.abs(weights_R1)).sum(axis=0)
-        size[size == 0] = np.nan
-        total /= size
-        return total
 
 
 def _score_columns(grain: Grain) -> tuple[str, ...]:

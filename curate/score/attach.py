@@ -16,6 +16,7 @@ from curate import tables
 from curate.errors import DataError
 from curate.ids import canonical_json
 from curate.maths import recorded
+from curate.maths.metas import field_names
 from curate.maths.recorded import Layout
 from curate.operator import ShardOperator
 from curate.tables import Grain
@@ -25,6 +26,7 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 UNREAD_ERROR = "unparsable: "  # then why a verdict could not be read
 SWAPPED = "(sides exchanged)"  # in a rationale, before the text that was recorded with the rejected side first
 KEPT = 20_000  # characters of a verdict that could not be read
+META = "meta."
 BATCH = 65_536  # file rows in memory as Python values at a time
 
 
@@ -35,12 +37,14 @@ class Attach(ShardOperator):
     that cannot be read, or can be read two ways, is null with an error that says why, and its text is the rationale.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     takes: ClassVar[tuple[Grain, ...]] = ("prompts", "responses", "pairs")
 
     file: Path = Field(description="A .jsonl, .csv or .parquet file, relative to the recipe.")
-    on: str | None = Field(default=None, description="Column that names a row; the id of the grain if not given.")
+    on: str | None = Field(
+        default=None, description="Column that names a row, or field of `meta` (meta.NAME); the id of the grain if not given."
+    )
     key: str | None = Field(default=None, description="The file's field that holds that id; of the same name if not given.")
     scores: dict[str, str] = Field(
         default={}, description="Fields with numbers, and the rater or rater:aspect of each; aspect: the field's name."
@@ -76,13 +80,15 @@ class Attach(ShardOperator):
             raise ValueError(f"layout: {self.layout} needs `verdicts`, the names that the sides were shown under")
         if self.layout == "ratings" and (self.verdicts or not self.votes):
             raise ValueError("layout: ratings reads marks in fields of `votes`, and takes no verdicts")
+        if self._field is not None and self.key is None:
+            raise ValueError(f"on: {self.on} needs `key`, the file's field that holds the same")
         if self.file.suffix.lower() not in SUFFIXES:
             raise ValueError(f"attach reads {', '.join(SUFFIXES)}, got {self.file.name}")
         return self
 
     def reads(self, grain: Grain) -> set[str]:
         """The column that names a row; votes need pairs."""
-        return {self.on or ROW_IDS[grain]} | ({"pair_id"} if self.votes else set())
+        return {self._column or ROW_IDS[grain]} | ({"pair_id"} if self.votes else set())
 
     def writes(self, grain: Grain) -> set[str]:
         """Each series of the file, and flags."""
@@ -98,11 +104,22 @@ class Attach(ShardOperator):
         """Where the file lies changes nothing; its contents are told apart by `files`."""
         return super().parameters() | {"file": self.file.name}
 
+    @property
+    def _column(self) -> str | None:
+        """The column of `on`."""
+        return self.on if self._field is None else "meta"
+
+    @property
+    def _field(self) -> str | None:
+        """The field of `meta` that `on` says, if it does."""
+        return self.on.removeprefix(META) if self.on is not None and self.on.startswith(META) else None
+
     def __call__(self, table: pa.Table, /) -> pa.Table:
         """The evidence columns with what the file adds to each row."""
-        on = self.on or next(name for name in ROW_IDS.values() if name in table.column_names)
+        on = self._column or next(name for name in ROW_IDS.values() if name in table.column_names)
+        names = table[on] if self._field is None else pa.array(field_names(table[on], self._field), pa.string())
         entries = self._entries(self.key or on)
-        rows, at = _matches(table[on], entries)
+        rows, at = _matches(names, entries)
         columns: dict[str, pa.Array] = {}
         for field, by in self.scores.items():
             lists = columns.get("scores", table["scores"])
@@ -232,7 +249,7 @@ def _sorted(ids: pa.Array, numbers: dict[str, np.ndarray], reasons: pa.Array, un
     )
 
 
-def _matches(column: pa.ChunkedArray, entries: Entries) -> tuple[np.ndarray, np.ndarray]:
+def _matches(column: pa.Array | pa.ChunkedArray, entries: Entries) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers, ascending and repeated where a row has several entries, and the entry of each."""
     which = pc.fill_null(pc.index_in(column, value_set=entries.ids, skip_nulls=True), -1).to_numpy()
     rows = np.flatnonzero(which >= 0)

@@ -6,15 +6,14 @@ from dataclasses import replace
 from string import ascii_uppercase
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from curate import tables
 from curate.ids import canonical_json, short_id
 from curate.maths import verdicts
 from curate.maths.verdicts import Wanted
 from curate.score.judging import NO_REFERENCE, NO_TEXT, Judging, Opinion, Question, Turn, answer, block, conversation
+from curate.score.marks import Mark, appended
 from curate.score.rubric import TOP, Rubric, RubricName, load
 from curate.tables import Grain
 
@@ -108,6 +107,12 @@ class Judge(Judging):
         columns = SIDES[grain].values()
         return {f"{column}.{rater}.{aspect}" for column in columns for rater in self.panel for aspect in self.aspects}
 
+    def refuses(self, grain: Grain) -> str | None:
+        """A prompt is marked by itself, and its reference is no answer to hold it against."""
+        if grain == "prompts" and self.how in ("listwise", "reference"):
+            return f"how: {self.how} is for responses; prompts are marked with how: pointwise or critique"
+        return None
+
     def files(self) -> set[str]:
         """Rubrics that do not come with curate."""
         return super().files() | {str(named) for named in self.by_domain.values() if not isinstance(named, str)}
@@ -130,32 +135,21 @@ class Judge(Judging):
     def __call__(self, table: pa.Table, /) -> pa.Table:
         """The scores, appended to the scores of the row or of either side."""
         grain = grain_of(table)
-        if grain == "prompts" and self.how in ("listwise", "reference"):
-            raise ValueError(f"how: {self.how} is for responses; prompts are marked with how: pointwise or critique")
+        if (refusal := self.refuses(grain)) is not None:
+            raise ValueError(refusal)
         sheet = Sheet(self, table, grain)
         opinions = self.opinions(sheet.questions)
-        return pa.table({column: self._append(table, column, sheet.cells, opinions) for column in SIDES[grain].values()})
+        columns = SIDES[grain].values()
+        return pa.table({column: appended(table[column], self._marks(column, sheet.cells, opinions)) for column in columns})
 
-    def _append(self, table: pa.Table, column: str, cells: Sequence[Cell], opinions: dict[str, list[Opinion]]) -> pa.Array:
-        listed = [
-            (cell, rater, Opinion(None, None, cell.error) if cell.question is None else opinions[rater][cell.question])
-            for rater in self.panel
-            for cell in cells
-            if cell.item.column == column
-        ]
-        listed.sort(key=lambda entry: entry[0].item.row)
-        entries = tables.structs(
-            tables.SCORE,
-            len(listed),
-            rater=[rater for _, rater, _ in listed],
-            aspect=[cell.aspect for cell, _, _ in listed],
-            value=[opinion.value(cell.place) for cell, _, opinion in listed],
-            rationale=[opinion.rationale for _, _, opinion in listed],
-            position=[cell.position for cell, _, _ in listed],
-            round=[cell.round for cell, _, _ in listed],
-            error=[opinion.error for _, _, opinion in listed],
-        )
-        return tables.append(table[column], entries, np.array([cell.item.row for cell, _, _ in listed], dtype=np.int64))
+    def _marks(self, column: str, cells: Sequence[Cell], opinions: dict[str, list[Opinion]]) -> Iterator[Mark]:
+        """Every judge's score for each cell of a column."""
+        for rater in self.panel:
+            for cell in cells:
+                if cell.item.column == column:
+                    opinion = Opinion(None, None, cell.error) if cell.question is None else opinions[rater][cell.question]
+                    told = (opinion.value(cell.place), opinion.rationale, cell.round, opinion.error, cell.position)
+                    yield Mark(cell.item.row, rater, cell.aspect, *told)
 
     def domain_rubrics(self) -> dict[str, Rubric]:
         """The rubrics of `by_domain`."""

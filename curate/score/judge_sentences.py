@@ -1,18 +1,17 @@
 """Have models say of every sentence of a response whether it is correct, for `pair` and `mask`."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from curate import tables
 from curate.maths.sentence_labels import WORTH, Labelled, share_correct
 from curate.maths.sentences import sentence_ends
 from curate.maths.verdicts import Wanted
 from curate.score.judge import SIDES, Item, items_of
 from curate.score.judging import NO_REFERENCE, NO_TEXT, Judging, Opinion, Question, block, conversation
+from curate.score.marks import Mark, appended
 from curate.score.rubric import Rubric, RubricNames, load
 from curate.tables import Grain
 
@@ -80,7 +79,8 @@ class JudgeSentences(Judging):
         questions: list[Question] = []
         cells = self._cells(table, grain, questions)
         opinions = self.opinions(questions)
-        return pa.table({column: self._append(table, column, cells, opinions) for column in TEXTS[grain].values()})
+        columns = TEXTS[grain].values()
+        return pa.table({column: appended(table[column], self._marks(column, cells, opinions)) for column in columns})
 
     def _cells(self, table: pa.Table, grain: Grain, questions: list[Question]) -> list[Cell]:
         """The scores to come; what they ask is put into `questions`."""
@@ -120,23 +120,12 @@ class JudgeSentences(Judging):
             questions.append(Question("sentences", (rubric,), tuple(map(wanted, numbers)), shown, round_))
         return list(range(len(questions) - calls, len(questions)))
 
-    def _append(self, table: pa.Table, column: str, cells: Sequence[Cell], opinions: dict[str, list[Opinion]]) -> pa.Array:
-        listed = [
-            (cell, rater, told(cell, [opinions[rater][question] for question in cell.questions]))
-            for rater in self.panel
-            for cell in cells
-            if cell.item.column == column
-        ]
-        listed.sort(key=lambda entry: entry[0].item.row)
-        entries = tables.structs(
-            tables.SCORE,
-            len(listed),
-            rater=[rater for _, rater, _ in listed],
-            aspect=[cell.aspect for cell, _, _ in listed],
-            round=[cell.round for cell, _, _ in listed],
-            **{name: [score[name] for _, _, score in listed] for name in ("value", "rationale", "error")},
-        )
-        return tables.append(table[column], entries, np.array([cell.item.row for cell, _, _ in listed], dtype=np.int64))
+    def _marks(self, column: str, cells: Sequence[Cell], opinions: dict[str, list[Opinion]]) -> Iterator[Mark]:
+        """Every judge's score for each cell of a column."""
+        for rater in self.panel:
+            for cell in cells:
+                if cell.item.column == column:
+                    yield mark(cell, rater, [opinions[rater][question] for question in cell.questions])
 
 
 def wanted(number: int) -> Wanted:
@@ -144,14 +133,17 @@ def wanted(number: int) -> Wanted:
     return Wanted(f"Sentence {number}", WORTH)
 
 
-def told(cell: Cell, opinions: Sequence[Opinion]) -> dict[str, Any]:
-    """The score that the opinions on all parts make: value, rationale and error."""
+def mark(cell: Cell, rater: str, opinions: Sequence[Opinion]) -> Mark:
+    """The score that a judge's opinions on all parts of a text make."""
+    of = (cell.item.row, rater, cell.aspect)
     failed = next((opinion for opinion in opinions if opinion.values is None), None)
-    if failed is not None or cell.error is not None:
-        return {"value": None, "rationale": failed and failed.rationale, "error": cell.error or (failed and failed.error)}
+    if cell.error is not None:
+        return Mark(*of, None, None, cell.round, cell.error)
+    if failed is not None:
+        return Mark(*of, None, failed.rationale, cell.round, failed.error)
     names = {worth: label for label, worth in WORTH.items()}
     worths = [value for opinion in opinions for value in opinion.values or ()]
     labels = tuple(names[min(names, key=lambda known: abs(known - value))] for value in worths)
     reasons = "\n".join(opinion.rationale for opinion in opinions if opinion.rationale)
     rationale = Labelled(tuple(cell.ends), labels).to_json(reasons or None)
-    return {"value": share_correct(labels), "rationale": rationale, "error": None}
+    return Mark(*of, share_correct(labels), rationale, cell.round, None)

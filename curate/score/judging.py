@@ -21,7 +21,8 @@ from curate.score.rubric import Rubric, RubricNames, instruction, load
 
 NO_TEXT, NO_REFERENCE = "no text", "no reference"
 ALTERNATIVES = 20  # log-probabilities at a token: as many as servers give
-NO_VERDICT = "unparsable: not one verdict in the form asked for"
+UNPARSABLE = "unparsable: "  # before what is wrong with an answer
+NO_VERDICT = f"{UNPARSABLE}not one verdict in the form asked for"
 KEPT = 20_000  # characters of a rationale or an unparsable reply; the ledger has all of it
 CODE = 12  # hex digits that open and close a block
 Form = Literal["json", "text"]
@@ -167,7 +168,7 @@ class Judging(ModelOperator, ABC):
         refused = [place for place, opinion in enumerate(opinions) if (opinion.error or "").startswith("request:")]
         for place, again in zip(refused, self._put(key, [questions[place] for place in refused], "text"), strict=True):
             opinions[place] = again
-            if again.error is None and len(refused) == len(questions):
+            if len(refused) == len(questions) and (again.error is None or again.error.startswith(UNPARSABLE)):
                 self._text_only.add(key)
         if len(refused) < len(questions) and any(opinion.error is None for opinion in opinions):
             self._takes_json.add(key)
@@ -199,7 +200,7 @@ class Judging(ModelOperator, ABC):
             return Opinion(None, None, storable(f"{reply.error}: {reply.detail or 'no answer'}"))
         text = reply.text or ""
         if reply.finish_reason == "length":  # `Mark: 1` may have been about to become 10
-            return Opinion(None, storable(text) or None, "unparsable: cut off at max_tokens")
+            return Opinion(None, storable(text) or None, f"{UNPARSABLE}cut off at max_tokens")
         reading = verdicts.read_lines(text, wanted) if form == "text" else verdicts.read_object(text, wanted, self.reasons)
         if reading is None:
             return Opinion(None, storable(text) or None, NO_VERDICT)
@@ -208,7 +209,7 @@ class Judging(ModelOperator, ABC):
             return Opinion(tuple(one.worth[found.choice] for found, one in zip(reading.found, wanted, strict=True)), rationale)
         values = verdicts.expected(reading, wanted, text, reply.logprobs)
         if values is None:
-            return Opinion(None, storable(text) or None, "unparsable: no log-probabilities where the verdict stands")
+            return Opinion(None, storable(text) or None, f"{UNPARSABLE}no log-probabilities where the verdict stands")
         return Opinion(tuple(values), rationale)
 
 

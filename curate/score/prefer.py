@@ -81,6 +81,12 @@ class Prefer(ShardOperator):
             return needed | {series_field(by, f"{side}_scores") for by in self.voters for side in ("chosen", "rejected")}
         return needed | {series_field(by, "votes") for by in self.voters}
 
+    def refuses(self, grain: Grain) -> str | None:
+        """Responses have no votes."""
+        if grain != "responses" or (self.how in (None, "scores") and len(self.voters) == 1):
+            return None
+        return "responses have no votes: prefer compares them by one score series, how: scores"
+
     def writes(self, grain: Grain) -> set[str]:
         """The score, or the probability with its log-odds and, if wanted, the score of both sides."""
         if grain == "responses":
@@ -106,8 +112,8 @@ class Prefer(ShardOperator):
         return self._pairs(table, probability, held)
 
     def _wins(self, table: pa.Table) -> np.ndarray:
-        if self.how not in (None, "scores") or len(self.voters) > 1:
-            raise ValueError("responses have no votes: prefer compares them by one score series, how: scores")
+        if (refusal := self.refuses("responses")) is not None:
+            raise ValueError(refusal)
         scores = one_series(table, self.voters[0], round=self.round) / self.scale
         return preference.win_probabilities(codes(table["prompt_id"]), scores, self.itself).astype(np.float32)
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from curate import tables
+from curate.errors import UsageError
 from curate.models.numbers import Conversation, Rewards, cut_name
 from curate.models.operator import ModelOperator
 from curate.operator import RunsOn
@@ -129,12 +130,20 @@ class Reward(ModelOperator):
             for place, head in enumerate(one.heads):
                 lists = _append(lists, key, head, one.values[:, place], one.errors)
         if len(self.panel) > 1:
-            for head in (head for head in scored[0].heads if all(head in one.heads for one in scored)):
+            for head in self._common(scored):
                 values_MN = np.array([one.values[:, one.heads.index(head)] for one in scored], np.float64)
                 errors = _first_errors(self.panel, scored)
                 lists = _append(lists, self.name, head + MEAN, values_MN.mean(axis=0), errors)
                 lists = _append(lists, self.name, head + SPREAD, values_MN.std(axis=0), errors)
         return lists
+
+    def _common(self, scored: Sequence[Scored]) -> list[str]:
+        """Outputs that all models have; UsageError if there are none though all of them gave rewards."""
+        found = [head for head in scored[0].heads if all(head in one.heads for one in scored)]
+        if not found and all(np.isfinite(one.values).any() for one in scored):
+            told = "; ".join(f"{key}: {', '.join(one.heads)}" for key, one in zip(self.panel, scored, strict=True))
+            raise UsageError(f"{self.name}: models without an output in common have no mean ({told}); name them by options.heads")
+        return found
 
     def _evidence(self, table: pa.Table, cut_MN: np.ndarray) -> pa.Array:
         for key, cut in zip(self.panel, cut_MN, strict=True):

@@ -9,10 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from curate import tables
+from curate.errors import DataError
 from curate.generate.generate import Generate
 from curate.generate.system import SHARES
 from curate.generate.wording import instruction, principles
-from curate.models.asking import retryable_rows
+from curate.models.asking import Reply, retryable_rows
 from curate.models.session import Session
 from curate.models.spec import ModelSpec
 from tests.generate.conftest import fakes, prompts
@@ -217,6 +218,7 @@ def test_principles_are_drawn_by_prompt_and_model_and_told(made):
     shares = Counter(about["principle"] for about in told)
     assert all(abs(shares[name] / 800 - share) < 0.06 for name, share in SHARES.items())
     assert any(told[place]["system"] != told[place + 1]["system"] for place in range(0, 800, 2))
+    assert {about["system"] for about in told if about["principle"] == "helpfulness"} == set(principles()["helpfulness"])
 
 
 def test_a_system_message_that_is_there_is_added_to():
@@ -289,6 +291,30 @@ def test_equal_responses_in_two_contexts_have_ids_of_their_own(made):
     assert rows[0]["response_id"] != rows[1]["response_id"]
 
 
+@pytest.mark.parametrize(
+    ("name", "held", "words"),
+    [
+        ("pool.txt", b"rain\ncaf\xe9\n", "pool.txt: not UTF-8 at byte 9"),
+        ("pool.txt", b"rain\na\0b\n", "pool.txt:2: NUL character at character 2"),
+        ("pool.txt", b"\n \n", "pool.txt: holds no material"),
+        ("pool.jsonl", b'"rain"\n"\\ud800"\n', "pool.jsonl:2: lone surrogate"),
+        ("pool.jsonl", b'"rain"\n{\n', "pool.jsonl:2: not JSON lines"),
+    ],
+)
+def test_a_pool_that_cannot_be_used_is_named_with_the_line(tmp_path, name, held, words):
+    (tmp_path / name).write_bytes(held)
+    step = Generate(model="a", context={"random": "pool"}, context_pool=tmp_path / name, name="g")
+    with pytest.raises(DataError, match=words):
+        call(step, fakes(a={}), prompts("Why?"))
+
+
+def test_a_pools_lines_end_at_line_feeds_alone(made, tmp_path):
+    (tmp_path / "pool.txt").write_bytes("Rain.\u2028Snow.\r\n\r\n".encode())
+    step = Generate(model="a", context={"random": "pool"}, context_pool=tmp_path / "pool.txt", name="g")
+    (row,) = made(call(step, fakes(a={}), prompts("Why?")))
+    assert json.loads(row["meta"])["context_text"] == "Rain.\u2028Snow."
+
+
 def test_no_prompt_gets_its_own_material_from_the_pool(made, tmp_path):
     pool = tmp_path / "pool.txt"
     pool.write_text("Rain is water.\nSnow is cold.\n")
@@ -336,6 +362,19 @@ def test_the_user_may_end_it(made):
     (row,) = made(call(Generate(model="a", turns=3, user_model="user", name="g"), models, prompts("What is rain?")))
     assert row["turns"] is None
     assert [key for key, _ in models.log] == ["a", "user"]
+
+
+def test_a_call_of_a_tool_ends_it(made, monkeypatch):
+    """Nobody is there to make it, whatever is said beside it."""
+    call_made = {"id": "1", "function": {"name": "look", "arguments": "{}"}}
+    models = fakes(a={}, user={})
+    chat = models.chat("a")
+    monkeypatch.setattr(chat, "reply", lambda requests: [Reply(text="I look.", tool_calls=(call_made,)) for _ in requests])
+    chats = {"a": chat, "user": models.chat("user")}
+    monkeypatch.setattr(models, "chat", chats.__getitem__)
+    (row,) = made(call(Generate(model="a", turns=3, user_model="user", name="g"), models, prompts("What is rain?")))
+    assert [turn["role"] for turn in row["turns"]] == ["assistant"] and "look" in row["turns"][0]["tool_calls"]
+    assert models.log == []
 
 
 def test_a_conversation_whose_user_fails_has_failed():
@@ -386,6 +425,11 @@ def test_tools_and_images_go_along():
         ({"model": "a", "system": {"principles": {"honour": 1}}}, "no principle is called honour"),
         ({"model": "a", "system": {"texts": ["x"], "goal": {"y": 1}}}, "one of principles"),
         ({"model": "a", "system": {"direction": {"attributes": ["x", "y", "z"]}}}, "give weights"),
+        ({"model": "a", "system": {"direction": {"attributes": ["x", "x"]}}}, "differ from each other"),
+        ({"model": "a", "system": {"principles": {}}}, "at least 1 item"),
+        ({"model": "a", "system": {"texts": ["x", " "]}}, "not empty"),
+        ({"model": "a", "system": {"goal": {"help": [5, 4]}}}, "must ascend"),
+        ({"model": "a", "context": {}}, "at least 1 item"),
     ],
 )
 def test_what_does_not_fit_is_refused(told, words):

@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from curate import tables
-from curate.generate.faults import sentences
 from curate.generate.perturb import Perturb
 from curate.generate.wording import block, principles
+from curate.maths.sentences import sentences
 from curate.models.asking import Reply
-from curate.models.fake import read_quality
+from curate.models.fake_writing import read_quality
 from tests.generate.conftest import fakes, prompts, responses
 from tests.generate.test_rewrite import reasons
 
@@ -76,10 +76,24 @@ def test_rules_depend_on_the_seed_and_the_response_alone():
     assert len(set(first)) > 3
 
 
-def test_scripts_without_spaces_have_sentences():
-    assert sentences("答えは四。理由は五。") == ["答えは四。", "理由は五。"]
-    assert "".join(sentences(TEXT)) == TEXT
-    assert sentences("It costs 3.50 here.\nNext line") == ["It costs 3.50 here.\n", "Next line"]
+@pytest.mark.parametrize(
+    ("text", "reversed_"),
+    [
+        ("Dr. Lee paid 3.50 here. She left.", "She left. Dr. Lee paid 3.50 here."),
+        ("答えは四。理由は五。", "理由は五。答えは四。"),
+        ("ما هذا؟ هذا قط.", "هذا قط. ما هذا؟"),
+        ("It costs 3.50 here.\nNext line", "Next line\nIt costs 3.50 here."),
+    ],
+)
+def test_a_sentence_ends_where_a_reader_ends_it(text, reversed_):
+    assert by_rule("reverse_sentences", text) == ([reversed_], [None])
+
+
+def test_principles_are_drawn_for_each_response():
+    table = responses(*(f"It precisely rains {number}." for number in range(40)))
+    made = Perturb(how="principle", model="a", principles=["honesty"], name="p").with_models(fakes(a={}))(table).to_pylist()
+    drawn = {json.loads(row["meta"])["perturb"]["principle"] for row in made if row["parent_id"]}
+    assert drawn == set(principles()["honesty"])
 
 
 def text_of_a_model(quality=0.9):

@@ -103,6 +103,14 @@ def test_a_system_message_is_written_for_drawn_preferences(made):
     assert {row["parent_id"] for row in rows} == set(ONE["prompt_id"].to_pylist())
 
 
+def test_a_system_message_that_was_there_gives_way_to_the_one_for_preferences(made):
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is rain?"}]
+    table = tables.from_rows([{"prompt": messages, "prompt_id": "p"}], "prompts")
+    (row,) = made(call(Rewrite(model="a", kind="system_from_preferences", name="r"), fakes(a={}), table))
+    system, user = row["prompt"]
+    assert (system["role"], user["content"]) == ("system", "What is rain?") and "Be brief." not in system["content"]
+
+
 def test_evolving_goes_on_from_the_last_round(made):
     models = fakes(a={})
     (row,) = made(call(Rewrite(model="a", kind="evolve", rounds=2, mutations=["deepen"], name="r"), models, ONE))
@@ -141,6 +149,14 @@ def test_a_rewrite_that_failed_passes_the_original_on_with_its_error(made):
     assert row["prompt_id"] == ONE["prompt_id"][0].as_py()
     assert [flag["reason"] for flag in row["flags"]] == ["error"]
     assert row["scores"][-1]["error"].startswith("server: ")
+
+
+def test_where_some_rewrites_came_out_nothing_is_dropped_and_the_first_carries_the_errors(made):
+    rows = made(call(Rewrite(model="a", kind="rephrase", n=6, name="r"), fakes(a={"refuse_share": 0.5}), ONE))
+    errors = [score["error"] for score in rows[0]["scores"]]
+    assert errors and len(rows) + len(errors) == 6 and all(error.startswith("refused: ") for error in errors)
+    assert all(row["parent_id"] and not row["flags"] for row in rows)
+    assert not any(row["scores"] for row in rows[1:])
 
 
 def test_an_original_that_is_kept_keeps_the_error_without_a_flag(made):

@@ -61,6 +61,11 @@ NONE, BOTH = Told(None, NO_VERDICT), Told(None, TWO_VERDICTS)
         ("A. is short\nB. is long", LETTERS, BOTH),
         ("Output (a) is better.\nTherefore, Output (b) is better.", OUTPUTS, BOTH),
         ("Output (a)\nOutput (a)", OUTPUTS, FIRST),
+        ("Output (a)\nWait, Output (b) is better.", OUTPUTS, BOTH),
+        ("Output (a). Actually, (b).", OUTPUTS, BOTH),
+        ("Output (a)\n\nNo, wait: B, since it is right.", OUTPUTS, BOTH),
+        ("Output (a). Actually, Output (a).", OUTPUTS, FIRST),
+        ("Output (a). It actually answers. There is no Output (b)-like rambling.", OUTPUTS, FIRST),
     ],
 )
 def test_a_reply_that_begins_with_the_choice(text: str | None, known: dict[str, float], expected: Told) -> None:
@@ -89,6 +94,8 @@ def test_a_reply_that_begins_with_the_choice(text: str | None, known: dict[str, 
         ("Output (a) is better in style. The end.", NONE),
         ("Therefore, Output (a)", NONE),
         ("Output (a) is better. But wait.\nOutput (b) is better. Or so.", BOTH),
+        ("Therefore, Output (a) is better. Wait, actually, Output (b) is better.", SECOND),
+        ("Therefore, Output (a) is better. Sorry, (b). I misread it.", BOTH),
     ],
 )
 def test_a_reply_that_ends_in_a_conclusion(text: str, expected: Told) -> None:

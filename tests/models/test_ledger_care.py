@@ -255,9 +255,11 @@ def test_the_command_tells_spend_to_programs(app: typer.Typer, store: Path) -> N
 
 def test_the_command_exports_merges_and_checks(app: typer.Typer, store: Path, tmp_path: Path) -> None:
     assert call(app, "--store", store, "--export", tmp_path / "a.jsonl") == f"wrote 6 records to {tmp_path / 'a.jsonl'}\n"
-    assert call(app, "--store", tmp_path / "b", "--merge", store).startswith("copied 1 segments, 0.0 MB; 0 were here already")
+    assert call(app, "--store", tmp_path / "b", "--merge", store).startswith("copied 1 segment, 0.0 MB; 0 were here already")
     assert json.loads(call(app, "--store", tmp_path / "b", "--check", "--json"))["records"] == 6
-    assert call(app, "--store", tmp_path / "b", "--check").startswith("6 records, 4 of them answers, in 1 segments")
+    refused = CliRunner().invoke(app, ["--store", str(tmp_path / "b"), "--merge", str(tmp_path / "a.jsonl")])
+    assert isinstance(refused.exception, UsageError) and "an export is not taken back" in str(refused.exception)
+    assert call(app, "--store", tmp_path / "b", "--check").startswith("6 records, 4 of them answers, in 1 segment,")
 
 
 def test_a_check_that_found_damage_exits_1(app: typer.Typer, store: Path) -> None:
@@ -266,7 +268,7 @@ def test_a_check_that_found_damage_exits_1(app: typer.Typer, store: Path) -> Non
     data[FILE_HEAD.size + 60] ^= 1
     segment.write_bytes(data)
     told = CliRunner().invoke(app, ["--store", str(store), "--check"])
-    assert told.exit_code == 1 and "damaged in 1 places; what was there is asked again when it is needed" in told.stdout
+    assert told.exit_code == 1 and "damaged in 1 place; what was there is asked again when it is needed" in told.stdout
 
 
 def test_a_model_named_by_an_attacker_cannot_command_the_terminal(app: typer.Typer, tmp_path: Path) -> None:

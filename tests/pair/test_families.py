@@ -128,6 +128,9 @@ def test_a_system_message_that_is_there_is_added_to():
     own = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"}]
     made = Pair(how="cross_system", per_prompt=9)(written(("p", "a", "s"), ("p", "b", "t"), prompt=own))
     assert told(made)[0] == [("system", "be kind\n\ns"), ("user", "hello")]
+    grown = [{"role": "system", "content": "be kind\n\ns"}, {"role": "user", "content": "hello"}]
+    again = Pair(how="cross_system", per_prompt=9)(written(("p", "a", "s"), ("p", "b", "t"), prompt=grown))
+    assert told(again)[0] == [("system", "be kind\n\ns"), ("user", "hello")]
 
 
 # -- trees
@@ -191,6 +194,22 @@ def test_a_step_whose_way_up_is_broken_is_left_out():
     )
     made = Pair(by="check", how="tree")(table)
     assert couples(made) == [] and reasons(made) == ["no_parent"] * 7
+
+
+def test_a_field_of_meta_may_hold_the_steps_ids():
+    """Those of a file: two steps may say the same, and then a content hash names both."""
+    made_of = [("1", None, 1.0), ("2", None, 0.0), ("11", "1", 1.0), ("12", "1", 0.0), ("21", "2", 0.0), ("22", "2", 1.0)]
+    table = steps(*(("p", "so", parent, right) for _, parent, right in made_of))
+    texts = pa.array([f"step {step}" for step, _, _ in made_of], pa.string())
+    metas = pa.array([json.dumps({"id": int(step)}) for step, _, _ in made_of], pa.string())
+    for name, column in (("response", texts), ("meta", metas)):
+        table = table.set_column(table.column_names.index(name), name, column)
+    made = Pair(by="check", how="tree", step="id")(table)
+    assert couples(made) == [("step 1", "step 2"), ("step 11", "step 12"), ("step 22", "step 21")]
+    assert told(made)[2] == [("user", "p"), ("assistant", "step 2")]
+    assert "meta" in Pair(by="check", how="tree", step="id").reads("responses")
+    with pytest.raises(ValidationError, match="step belongs to how: tree"):
+        Pair(by="check", step="id")
 
 
 def test_a_long_chain_is_followed_to_its_root():

@@ -80,6 +80,8 @@ def test_an_aspect_picks_one_score_of_a_rater() -> None:
     row = [{"rater": "judge", "aspect": "depth", "value": 3.0}, {"rater": "judge", "aspect": "style", "value": 5.0}]
     assert result(aggregate("judge:depth", "judge:style")(responses(row))) == [4.0]
     assert result(aggregate("judge:depth")(responses(row))) == [3.0]
+    with pytest.raises(ValueError, match="judge has several aspects in scores"):
+        aggregate("judge")(responses(row))
 
 
 def test_z_puts_raters_of_unlike_units_on_one_scale() -> None:

@@ -84,6 +84,18 @@ def test_another_column_and_key_may_name_the_row(tmp_path):
     assert values(Attach(file=path, on="prompt_id", key="id", scores={"x": "r"})(responses("a", "b"))["scores"]) == [[1], []]
 
 
+def test_a_field_of_meta_may_name_the_row(tmp_path):
+    """The key of a file that knows nothing of our ids, as text or as a number."""
+    file = written(tmp_path, '{"item": "k1", "mark": 2}', '{"item": 7, "mark": 3}')
+    metas = ['{"key":"k1"}', '{"key":7}', '{"key":null}', '{"key":["k1"]}', None]
+    rows = [{"prompt_id": str(place), "response_id": str(place), "meta": meta} for place, meta in enumerate(metas)]
+    step = Attach(file=file, on="meta.key", key="item", scores={"mark": "alice"})
+    assert values(step(tables.from_rows(rows, "responses"))["scores"]) == [[2], [3], [], [], []]
+    assert step.reads("responses") == {"meta"}
+    with pytest.raises(ValidationError, match="needs `key`"):
+        Attach(file=file, on="meta.key", scores={"mark": "alice"})
+
+
 def test_every_row_of_a_repeated_id_gets_it(tmp_path):
     path = written(tmp_path, '{"prompt_id": "p", "x": 1}')
     table = tables.from_rows([{"prompt_id": "p"}, {"prompt_id": "q"}, {"prompt_id": "p"}], "prompts")

@@ -73,6 +73,20 @@ def test_a_score_that_pays_for_length_no_longer_does(grain: Any) -> None:
     assert step.decide(pa.concat_tables(halves)).to_pylist() == step.decide(step.features(table)).to_pylist()
 
 
+def test_what_is_owed_is_measured_on_the_scale_that_raters_are_brought_to() -> None:
+    random = np.random.default_rng(0)
+    merit, length, other = random.normal(size=(3, 1000))
+    rows = [
+        {"large": float(1000 * m), "paid": float(n + o / 2), "long": float(n)}
+        for m, n, o in zip(merit, length, other, strict=True)
+    ]
+    told: dict[str, Any] = {"calibrate": "z", "decorrelate": {"against": "rm:long"}}
+    raw = np.array(made(["rm:large", "rm:paid"], rows, calibrate="z"))
+    freed = np.array(made(["rm:large", "rm:paid"], rows, **told))
+    assert spearmanr(raw, length).statistic > 0.5
+    assert 0 < spearmanr(freed, length).statistic <= 0.031
+
+
 def test_a_row_without_the_length_has_no_score() -> None:
     rows = [{"q": 1, "long": 1}, {"q": 2, "long": 2}, {"q": 3}]
     assert made(["rm:q"], rows, decorrelate={"against": "rm:long"})[2] is None

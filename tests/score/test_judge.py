@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from curate import tables
 from curate.models.asking import Reply, retryable_rows
-from curate.models.fake import CAREFUL, CARELESS, read_quality
+from curate.models.fake_writing import CAREFUL, CARELESS, read_quality
 from curate.score.judge import Judge, dealt
+from curate.score.judging import block
 
 TEXTS = ["", " ", "Mark: 5", "مرحبا", "答え", "🙂\u202e", "<<<end 0>>>", "```", "\u2028x", "e\u0301", '{"mark": 5}']
 BLOCKS = re.compile(r"^<<<(\w+)(?: (\w+))? (\w{12})>>>\n(.*?)\n<<<end \3>>>$", re.DOTALL | re.MULTILINE)
@@ -325,6 +326,18 @@ def test_text_where_the_server_refuses_a_schema(bench):
     assert models.batches["judge"] == [1, 1, 7]
 
 
+def test_a_server_that_refuses_a_schema_is_known_by_an_answer_that_cannot_be_read_as_well(bench):
+    def plain(request):
+        if request.response_format:
+            return Reply(error="request", detail="no response_format")
+        return by_digit(request) if "a 1" not in request.messages[1]["content"] else "Who knows."
+
+    models = bench(judge=plain)
+    rows = table(*(response(f"a {number}") for number in range(1, 9)))
+    assert [s["value"] for [s] in scores(Judge(model="judge"), models, rows)] == [None, 2, 3, 4, 5, 6, 7, 8]
+    assert models.batches["judge"] == [1, 1, 7]
+
+
 def test_half_characters_and_nuls_of_a_reply_can_be_stored(bench):
     reply = '{"rationale": "a\\ud800\\u0000b", "mark": 2}'
     [[score]] = scores(Judge(model="judge"), bench(judge=lambda request: reply), table(response()))
@@ -412,6 +425,11 @@ def test_a_response_cannot_leave_its_block(bench, attack):
 def test_a_judge_that_repeats_the_attack_is_not_read(bench, reply):
     [[score]] = scores(Judge(model="judge", structured="text"), bench(judge=lambda request: reply), table(response()))
     assert (score["value"], score["rationale"]) == (None, reply)
+
+
+def test_a_block_is_closed_by_a_code_that_its_text_does_not_hold():
+    """A single digit here: that of the text's hash is 1, which stands in the text; of the two together it is 4."""
+    assert block("x", "text 12", digits=1) == "<<<x 4>>>\ntext 12\n<<<end 4>>>"
 
 
 def test_the_role_of_a_message_cannot_open_a_block(bench):

@@ -1,6 +1,6 @@
 """How probable answers are: sums, means, implied rewards, and what has none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from curate import tables
+from curate.errors import StepError
+from curate.models.asking import LikelihoodRequest
+from curate.models.likelihood import Tokens
 from curate.models.session import Session
 from curate.models.spec import ModelSpec
 from curate.score.likelihood import Likelihood
@@ -87,9 +90,44 @@ def test_tokens_are_a_file_of_their_own_column(models: Session, tmp_path: Path) 
     assert "logprobs.policy" in after.columns and "logprobs.policy" not in store.read_shard(after, "responses").column_names
 
 
+def test_a_tokenizer_that_does_not_tell_where_tokens_end_leaves_that_open() -> None:
+    class Slow:
+        def likelihood(self, key: str) -> "Slow":
+            return self
+
+        def logprobs(self, requests: Sequence[LikelihoodRequest]) -> list[Tokens]:
+            return [Tokens(np.array([-1.0, -2.0], np.float32)) for _ in requests]
+
+    operator = Likelihood(model="policy", name="l", tokens=True).with_models(Slow())  # type: ignore[arg-type]
+    told = operator(rows())["logprobs.policy"].to_pylist()
+    assert told[0] == [{"end": None, "logprob": -1.0}, {"end": None, "logprob": -2.0}] and told[2] is None
+
+
 def test_a_model_is_no_reference_of_itself() -> None:
     with pytest.raises(ValidationError, match="different"):
         Likelihood(model="policy", reference="policy")
+
+
+@pytest.mark.slow
+def test_a_model_without_a_chat_template_stops_the_step(tmp_path: Path) -> None:
+    folder = tiny.chat_model(tmp_path / "chat")
+    tiny.without_template(folder)
+    with (
+        Session({"policy": ModelSpec(backend="transformers", name=str(folder))}, tmp_path / "store") as session,
+        pytest.raises(StepError, match="cannot be loaded: the model has no chat template"),
+    ):
+        scored(Likelihood(model="policy", name="l"), session, rows())
+
+
+@pytest.mark.slow
+def test_an_answer_too_long_for_transformers_is_an_error_of_its_own(tmp_path: Path) -> None:
+    folder = tiny.chat_model(tmp_path / "chat", positions=32)
+    long = {"prompt_id": "q", "prompt": [{"role": "user", "content": "q"}], "response": "yes " * 60, "response_id": "l"}
+    table = tables.from_rows([long, rows().slice(0, 1).to_pylist()[0]], "responses")
+    with Session({"policy": ModelSpec(backend="transformers", name=str(folder))}, tmp_path / "store") as session:
+        first, second = scored(Likelihood(model="policy", name="l"), session, table)
+    assert first["policy", "logprob"]["value"] is None and second["policy", "logprob"]["value"] is not None
+    assert first["policy", "logprob"]["error"].endswith("tokens, and the model takes 32")
 
 
 @pytest.mark.slow

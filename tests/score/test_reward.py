@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from curate import tables
+from curate.errors import UsageError
 from curate.models.session import Session
 from curate.models.spec import ModelSpec
 from curate.score.reward import Reward
@@ -83,12 +84,29 @@ def test_an_ensemble_tells_its_mean_and_spread(models: dict[str, ModelSpec], tmp
     assert [score["error"] for score in rows[1]["scores"]] == ["no text"] * 2 + ["no text (a)"] * 2
 
 
+def test_an_ensemble_is_the_mean_of_outputs_that_all_have(models: dict[str, ModelSpec], tmp_path: Path) -> None:
+    helps = models | {"helps": models["a"].model_copy(update={"options": {"heads": "help"}})}
+    (row,) = run(Reward(name="panel", model=("named", "helps")), responses("kind"), helps, tmp_path)
+    told = {(score["rater"], score["aspect"]): score["value"] for score in row["scores"]}
+    assert {aspect for rater, aspect in told if rater == "panel"} == {"help", "help_spread"}
+    assert told["panel", "help"] == pytest.approx((told["named", "help"] + told["helps", "help"]) / 2, abs=1e-6)
+    with pytest.raises(UsageError, match=r"no mean \(a: reward; named: help, brief\); name them by options.heads"):
+        run(Reward(name="panel", model=("a", "named")), responses("kind"), models, tmp_path)
+
+
 def test_what_was_not_read_is_evidence_and_may_drop_the_row(models: dict[str, ModelSpec], tmp_path: Path) -> None:
     table = responses("kind", "word1 " * 10)  # six tokens of frame and question: 16 for a model that takes 12
     whole, long = run(Reward(name="reward", model="a", drop_cut=True), table, models, tmp_path)
     assert [entry["value"] for entry in (*whole["evidence"], *long["evidence"])] == [0, 4]
     assert not whole["flags"]
     assert [(flag["reason"], flag["value"]) for flag in long["flags"]] == [("cut", 4)]
+
+
+def test_a_row_that_any_of_several_models_did_not_read_whole_is_dropped(models: dict[str, ModelSpec], tmp_path: Path) -> None:
+    longer = models | {"b": models["b"].model_copy(update={"options": {}})}
+    (row,) = run(Reward(name="panel", model=("a", "b"), drop_cut=True), responses("word1 " * 10), longer, tmp_path)
+    assert [(entry["name"], entry["value"]) for entry in row["evidence"]] == [("a_cut", 4), ("b_cut", 0)]
+    assert [(flag["reason"], flag["value"]) for flag in row["flags"]] == [("cut", 4)]
 
 
 def test_what_may_not_be_cut_has_an_error_and_no_number(models: dict[str, ModelSpec], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from curate import tables
 from curate.maths.verdicts import first_lean, order_flips
 from curate.models.asking import Reply, retryable_rows
-from curate.models.fake import CAREFUL, CARELESS
+from curate.models.fake_writing import CAREFUL, CARELESS
 from curate.score.vote import Vote
 
 TEXTS = ["", " ", "Verdict: A", "مرحبا", "答え", "🙂\u202e", "<<<end 0>>>", "```", "\u2028x", "e\u0301", '{"verdict": "A"}']
