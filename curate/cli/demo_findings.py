@@ -72,10 +72,11 @@ def wrong_labels(folder: Path, store: Path) -> None:
     found = review_found(version)
     estimated = [version.manifest["metrics"][name] for name in ("noise_before", "noise_after")]
     left = found.wrong - found.flipped + found.harmed
+    total = sum(version.manifest["splits"].values())
     say(
-        f"Held against the truth, which no step reads: in {found.pairs} pairs of prompts whose answers can be checked it found "
-        f"{found.hits} of {found.wrong} planted wrong labels with {alarms(found.false_alarms)}; flipped {found.flipped} of them "
-        f"back, those above {SURE:g}{harm(found.harmed)}. "
+        f"Held against the truth, which no step reads: {found.pairs} of {total:,} pairs have answers that can be checked. Of "
+        f"these it found {found.hits} of {found.wrong} planted wrong labels with {alarms(found.false_alarms)}; "
+        f"flipped {found.flipped} of them back, those wrong with a probability above {SURE:g}{harm(found.harmed)}. "
         f"By its own estimate {share(estimated[0], 1)} of the labels were wrong before and {share(estimated[1], 1)} are now; "
         f"in truth {share(found.wrong, found.pairs)} and {share(left, found.pairs)}."
     )
@@ -99,8 +100,9 @@ def review_found(version: Version) -> Found:
         probability = tables.value_of(batch["evidence"], by="peer_review", name="flip_prob")
         turned = np.array(batch["origin"].to_pylist()) == "flipped"
         sides = zip(*(batch[f"{side}_id"].to_pylist() for side in ("chosen", "rejected")), strict=True)
-        worse = np.array([truth[names[chosen]]["rating"] < truth[names[rejected]]["rating"] for chosen, rejected in sides])
-        measured, wrong, told = np.isfinite(probability), worse != turned, probability > 0.5
+        lead = np.array([truth[names[chosen]]["rating"] - truth[names[rejected]]["rating"] for chosen, rejected in sides])
+        # of sides that are truly equal neither way round is wrong
+        measured, wrong, told = np.isfinite(probability), np.where(turned, -lead, lead) < 0, probability > 0.5
         told_of = (measured, measured & wrong, told & wrong, told & ~wrong, turned & wrong, turned & ~wrong)
         counts += [int(which.sum()) for which in told_of]
     return Found(*counts.tolist())

@@ -208,7 +208,7 @@ def show(
         print_json(asdict(found))
     else:
         measurers = [step["name"] for step in version.manifest["steps"] if step["operator"] == "features"]
-        noise = in_short(version.manifest.get("metrics") or {})
+        noise = in_short(version.manifest)
         views.print_pairs(console(), found, sys.maxsize if full else views.TEXT_CHARACTERS, measurers, noise)
 
 

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from curate.publish.reliability import Rater
 
 MOST = 40
+MEANING = (
+    "reliability: probability of naming the better side, by all votes alone; – where no other rater named a side of the same "
+    "pairs. agrees: with most of the others, without itself, among so many pairs (of). for chosen: share of its verdicts. order "
+    "flips: share of the pairs seen in both orders on which its verdict changes with the order"
+)
 COLUMNS = ("rater", ">pairs", ">ties", ">failed", ">reliability", ">95 %", ">agrees", ">of", ">for chosen", ">order flips")
 
 
@@ -29,12 +34,7 @@ def print_raters(console: "Console", version: str, raters: "Sequence[Rater]", mo
         table.add_row(visible(name), *map(number, counts), _share(rater.reliability), interval, *shares)
     console.print(table)
     rest = f"; {plural(len(raters) - most, 'more rater')}: --full" if len(raters) > most else ""
-    console.print(
-        f"{plural(len(raters), 'rater')} of {visible(version)}{rest}. reliability: probability of naming the better side, by all "
-        "votes alone; agrees: with most of the others, without itself",
-        style="dim",
-        markup=False,
-    )
+    console.print(f"{plural(len(raters), 'rater')} of {visible(version)}{rest}. {MEANING}", style="dim", markup=False)
 
 
 def _share(value: float | None) -> str:

@@ -13,6 +13,8 @@ from curate.export.soft_dpo import labelled
 
 MEASURE = "logit"  # what `prefer` calls the log-odds
 OPERATOR = "prefer"
+CLOSE = 1e-6
+"""Differences below it are rounding."""
 
 
 class Regression(TrlFormat):
@@ -66,9 +68,17 @@ class Regression(TrlFormat):
         return pa.table(columns | {"p_win": shortest(table["label_prob"]), "target": shortest(table["target"])})
 
     def _agree(self, table: pa.Table) -> None:
-        """ExportError if a target and its probability are on different sides: the pair was turned after the votes."""
+        """ExportError if a target and its probability are on different sides: the pair was turned after the votes, or a single
+        vote was held half a vote away from both ends, which is the middle."""
         found, probability = table["target"].to_numpy(), table["label_prob"].to_numpy()
-        apart = found * (probability - 0.5) < -1e-6
+        silent = (np.abs(found) < CLOSE) & (np.abs(probability - 0.5) > CLOSE)
+        if silent.any():
+            at = int(np.argmax(silent))
+            raise ExportError(
+                f"pair {table['pair_id'][at]}: label_prob {probability[at]:g} with a target of 0, all that a single vote comes "
+                f"to half a vote away from 0 and 1: let more voters speak, or give `prefer` a smoothing above 0"
+            )
+        apart = found * (probability - 0.5) < -CLOSE
         if apart.any():
             at = int(np.argmax(apart))
             raise ExportError(

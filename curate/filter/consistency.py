@@ -97,6 +97,9 @@ class Consistency(ShardOperator):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         asked = len(self.raters) + len(self.voters)
+        for names in (self.raters, self.voters):
+            if len(set(names)) < len(names):
+                raise ValueError(f"raters and voters: each once, got {', '.join(names)}")
         if not asked and self.how != "cycles":
             raise ValueError("consistency needs at least one of raters and voters")
         if self.how == "cycles" and (len(self.raters) > 1 or (self.raters and self.voters) or self.min_raters):
@@ -124,12 +127,19 @@ class Consistency(ShardOperator):
 
     def reads(self, grain: Grain) -> set[str]:
         """The scores of responses or of both sides by the raters, and the voters' votes."""
+        if self.refuses(grain):
+            return set()
         if self.how in ON_RESPONSES:
-            # response_id makes clear that these are about responses
+            # response_id tells a table of responses
             return {"prompt_id", "response_id"} | {series_field(by, "scores") for by in self.raters}
         sides = {series_field(by, column) for by in self.raters for column in ("chosen_scores", "rejected_scores")}
         together = {"pair_id", "prompt_id", "prompt", "chosen_id", "rejected_id"} if self.how == "cycles" else set()
         return sides | {series_field(by, "votes") for by in self.voters} | together
+
+    def refuses(self, grain: Grain) -> str | None:
+        """A way that is for rows of the other grain."""
+        wanted = "responses" if self.how in ON_RESPONSES else "pairs"
+        return None if grain == wanted else f"how: {self.how} is for {wanted}, and these rows are {grain}"
 
     def writes(self, grain: Grain) -> set[str]:
         """The measures, and flags; the score on responses, or the probability."""
@@ -153,8 +163,8 @@ class Consistency(ShardOperator):
 
     def __call__(self, table: pa.Table, /) -> pa.Table:
         """The measures of every row, and a flag on the inconsistent ones."""
-        if (self.how in ON_RESPONSES) != ("response_id" in table.column_names):
-            raise ValueError(f"how: {self.how} is for {'responses' if self.how in ON_RESPONSES else 'pairs'}")
+        if refusal := self.refuses("responses" if "response_id" in table.column_names else "pairs"):
+            raise ValueError(refusal)
         if self.how in ON_RESPONSES:
             return self._among_responses(table)
         if self.how == "cycles":

@@ -70,7 +70,7 @@ def untangled(tail_E: np.ndarray, head_E: np.ndarray, weight_E: np.ndarray, item
         else:
             least, order = packed(knot)
             order = sifted(knot, order)
-        for edge, cycle in _closing(knot, order):
+        for edge, cycle in closing(knot, order):
             given_up[edges_K[edge]] = True
             cycles[int(edges_K[edge])] = edges_K[cycle].tolist()
         gone = float(weights[given_up[edges_K]].sum())
@@ -118,7 +118,7 @@ def best_order(knot: Edges) -> np.ndarray:
     return np.array(order[::-1])
 
 
-def _closing(knot: Edges, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
+def closing(knot: Edges, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
     """Backward edges that would close a cycle of forward ones, heaviest last to be given up, each with such a cycle."""
     place = np.empty(knot.items, dtype=np.int64)
     place[order] = np.arange(knot.items)

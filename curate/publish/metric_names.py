@@ -49,7 +49,7 @@ STATIC: dict[str, About] = {
     "observed_length_bias_d": About(PAIRS, "length_bias_d without the pairs whose sides were exchanged for a lower goal"),
     "longer_chosen_share": About(PAIRS, "pairs whose chosen side has more characters; ties count half"),
     "noise": About(PAIRS, "labels that are expected to be wrong: mean of 1 - label_prob, else of the evidence `noise`"),
-    "noise_before": About(PAIRS, "labels estimated to be wrong before the last step that looks for them; see the card"),
+    "noise_before": About(PAIRS, "labels estimated to be wrong before any was dropped or turned for it; see the card"),
     "noise_before_low": About(PAIRS, "lower end of the 95 % interval of noise_before"),
     "noise_before_high": About(PAIRS, "upper end of the 95 % interval of noise_before"),
     "noise_after": About(PAIRS, "labels of the kept pairs estimated to be wrong, after drops and flips"),

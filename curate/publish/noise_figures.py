@@ -24,6 +24,8 @@ MEASURES = {"peer_review": "flip_prob", "label_em": "margin", "consistency": "ag
 ESTIMATES = ("peer_review", "label_em")
 TURNED = "turned"
 """Measure of `flip`: 1 for the pairs whose sides it exchanged."""
+PLANTED = "planted"
+"""Measure of `inject_noise`: 1 for the pairs whose sides it exchanged."""
 KINDS = ("source", "model", "annotator")
 COLUMNS = ("pair_id", "parent_id", "prompt_id", "source", "chosen_model", "rejected_model", "votes", "evidence")
 SAMPLE = 20_000  # pairs off whose margins a probability is read
@@ -66,6 +68,8 @@ class Noise:
     """Kept pairs whose sides a later step exchanged."""
     unmeasured: int
     """Kept pairs of which the step says nothing."""
+    told: float | None = None
+    """The share of wrong labels that the recipe tells the step, rather than have it estimated."""
     groups: dict[str, tuple[Group, ...]] = field(default_factory=dict)
     """By kind, of those that have two groups or more: the noisiest first, as far as that is sure."""
 
@@ -79,22 +83,38 @@ def noise_figures(kept: Batches, dropped: Batches, steps: Sequence[Mapping[str, 
     """What each step that tells wrong labels tells, in the order of the steps (entries of the manifest).
 
     before, of an estimate: the step's own number and interval (bootstrap over groups of pairs that share prompts or
-    responses). Everything else: the mean probability of a wrong label, 1 minus that for labels that were turned since, with
-    the interval of curate/maths/noise_groups.py. The probability is peer_review's flip_prob; for label_em it is read off its
-    margins in the same way, since the posteriors by which it decides have confirmed each other round by round and are too sure.
-    That of `after` is also as wide as the interval of the step's estimate makes
+    responses), unless the recipe tells the step a share. Everything else: the mean probability of a wrong label, 1 minus that
+    for labels that were turned since, with the interval of curate/maths/noise_groups.py. The probability is peer_review's
+    flip_prob; for label_em it is read off its margins in the same way, since the posteriors by which it decides have confirmed
+    each other round by round and are too sure. That of `after` is also as wide as the interval of the step's estimate makes
     it; those of groups are not, since what moves them all alike does not tell one from another.
     """
     return tuple(_noise(kept, dropped, steps, place) for place, step in enumerate(steps) if _tells(step))
 
 
 def leading(found: Sequence[Noise]) -> Noise | None:
-    """The one that a version goes by: the last estimate, else the last count of opinions."""
-    return max(enumerate(found), key=lambda item: (item[1].estimated, item[0]), default=(0, None))[1]
+    """The one that a version goes by: an estimate rather than a count of opinions, of most pairs, before any was turned; the
+    last of those.
+    """
+    rank = [(one.estimated, one.before.n, one.flipped > 0, place) for place, one in enumerate(found)]
+    return found[max(rank)[-1]] if found else None
+
+
+def estimates(steps: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any step (entries of the manifest) estimates how many labels are wrong."""
+    return any(step["operator"] in ESTIMATES and _tells(step) for step in steps)
 
 
 def _tells(step: Mapping[str, Any]) -> bool:
-    return step["operator"] in MEASURES and step["grain"] == "pairs"
+    """Whether a step says of single labels that they may be wrong: not where pairs run in circles, nor where it trusts all."""
+    trusts = step["parameters"].get("noise") == 0 or step["parameters"].get("how") == "cycles"
+    return step["operator"] in MEASURES and step["grain"] == "pairs" and not trusts
+
+
+def _given(step: Mapping[str, Any]) -> float | None:
+    """The share of wrong labels that the recipe tells the step."""
+    noise = step["parameters"].get("noise")
+    return float(noise) if isinstance(noise, (int, float)) else None
 
 
 class _Rows(NamedTuple):
@@ -119,29 +139,30 @@ def _noise(kept: Batches, dropped: Batches, steps: Sequence[Mapping[str, Any]], 
     step = steps[place]
     now, gone = _read(kept, steps, place), _read(dropped, steps, place)
     before = _once(_joined(now, gone))
-    whole = now.whole or gone.whole
+    whole, given = now.whole or gone.whole, _given(step)
     if step["operator"] == "label_em":
-        now, before = _off_margins(now, before, whole, step["parameters"].get("noise"))
+        now, before = _off_margins(now, before, whole, given)
     after = now._replace(wrong=np.where(now.turned, 1 - now.wrong, now.wrong))
     return Noise(
         step["name"],
         step["operator"],
-        _estimate(whole, before) or _share(before.wrong, before),
-        _after(now, whole, step),
+        (_estimate(whole, before) if given is None else None) or _share(before.wrong, before),
+        _after(now, whole, given),
         int((now.turned & np.isfinite(now.wrong)).sum()),
         int(np.isnan(now.wrong).sum()),
+        given,
         {kind: groups for kind in KINDS if len(groups := _groups(kind, before, after)) > 1},
     )
 
 
-def _off_margins(now: _Rows, before: _Rows, whole: Mapping[str, float], given: Any) -> tuple[_Rows, _Rows]:
+def _off_margins(now: _Rows, before: _Rows, whole: Mapping[str, float], given: float | None) -> tuple[_Rows, _Rows]:
     """The rows with probabilities for margins: how fast agreement rises with them is read off some of those before."""
     told = np.flatnonzero(np.isfinite(before.wrong))
     if not len(told) or not whole:
         return now, before
     some = told[some_groups(before.prompt[told], SAMPLE, 0)]
     found = estimate(before.wrong[some].astype(np.float64), before.prompt[some], resamples=0)
-    found = found._replace(rate=float(given) if isinstance(given, (int, float)) else whole["noise"])
+    found = found._replace(rate=whole["noise"] if given is None else given)
     return now._replace(wrong=flip_probability(now.wrong, found)), before._replace(wrong=flip_probability(before.wrong, found))
 
 
@@ -150,17 +171,16 @@ def _estimate(whole: Mapping[str, float], rows: _Rows) -> Share | None:
     return Share(n, whole["noise"], whole["noise_low"], whole["noise_high"]) if whole and n else None
 
 
-def _after(now: _Rows, whole: Mapping[str, float], step: Mapping[str, Any]) -> Share:
+def _after(now: _Rows, whole: Mapping[str, float], given: float | None) -> Share:
     """The share among kept pairs; its interval spans those under both ends of the estimate's interval."""
     told = whole.get("noise", np.nan)
-    given = isinstance(step["parameters"].get("noise"), (int, float))  # a share that was told has no interval
 
     def under(rate: float) -> Share:
         wrong = at_rate(now.wrong, told, rate)
         return _share(np.where(now.turned, 1 - wrong, wrong), now)
 
     found = under(told)
-    if not whole or given or not found.n:
+    if not whole or given is not None or not found.n:  # a share that was told has no interval
         return found
     ends = [under(whole["noise_low"]), under(whole["noise_high"]), found]
     highest = max(end.high for end in ends)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.publish.noise_figures import KINDS, Group, Noise, Share
+from curate.publish.noise_figures import KINDS, PLANTED, Group, Noise, Share, estimates
 from curate.publish.wording import code, markdown_table, number
 
 LISTED = 12  # groups of a kind that are told, the noisiest first
@@ -38,15 +38,17 @@ def interval(share: Share) -> str:
     return "–" if np.isnan(share.low) else f"{100 * share.low:.1f} to {100 * share.high:.1f} %"
 
 
-def in_short(metrics: Mapping[str, float | None]) -> str | None:
-    """One line on a version's noise from its metrics; None where it has none."""
+def in_short(manifest: Mapping[str, Any]) -> str | None:
+    """One line on a version's noise from its metrics and steps; None where it has none."""
+    metrics = manifest.get("metrics") or {}
     told = {name: metrics.get(name) for name in ("noise_before", "noise_after", "noise_after_low", "noise_after_high")}
     before, after, low, high = (np.nan if value is None else value for value in told.values())
     if np.isnan(before) and np.isnan(after):
         return None
-    return (
-        f"noise: {percent(before)} of the labels before, {percent(after)} of those kept ({interval(Share(0, after, low, high))})"
-    )
+    kept = f"{percent(after)} of those kept ({interval(Share(0, after, low, high))})"
+    if estimates(manifest["steps"]):
+        return f"noise: {percent(before)} of the labels before, {kept}"
+    return f"opinions against the label: {percent(before)} before, {kept}"
 
 
 # -- the card
@@ -75,7 +77,9 @@ PAIR_OF_TWO = "A pair counts for the models of both of its sides."
 
 def about(noise: Noise, name: Any = str) -> str:
     """What was measured, in a sentence or two. name: how a step's name is written."""
-    if noise.estimated:
+    if noise.told is not None:
+        first = f"{name(noise.step)} was told that {percent(noise.told)} of the labels are wrong, and estimates which."
+    elif noise.estimated:
         first = f"{name(noise.step)} estimates how many labels are wrong, without knowing the truth."
     else:
         first = (
@@ -152,7 +156,7 @@ def meaning(wrong: float) -> str:
 
 def story(operator: str, measures: Mapping[str, float | None]) -> tuple[list[str], set[str]]:
     """What a step found out about one label, in words, and the measures that are told so."""
-    tell = {"peer_review": _review, "label_em": _posterior}.get(operator)
+    tell = {"peer_review": _review, "label_em": _posterior, "inject_noise": _planting}.get(operator)
     if tell is None or not measures:
         return [], set()
     texts, told = tell(measures)
@@ -190,6 +194,11 @@ def _posterior(measures: Mapping[str, float | None]) -> tuple[list[str], set[str
     if (reliability := measures.get("reliability")) is not None:
         texts.append(f"{percent(reliability)} of its annotator's labels are right")
     return texts, {"margin", "reliability"}
+
+
+def _planting(measures: Mapping[str, float | None]) -> tuple[list[str], set[str]]:
+    turned = measures.get(PLANTED) == 1
+    return ["sides exchanged on purpose: a planted wrong label" if turned else "sides left as they were"], {PLANTED}
 
 
 def flip_story(turned: bool, by: str | None, value: float | None, above: float) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from curate.errors import UnknownName
 from curate.publish import noise_words
 from curate.publish.figures import GRAINS, ROW_ID, SIDES, Step, files_of, steps_of, table_names
-from curate.publish.noise_figures import TURNED
+from curate.publish.noise_figures import PLANTED, TURNED
 from curate.publish.show import rows_at
 from curate.publish.token_logprobs import least_likely
 from curate.publish.wording import messages_text, number, one_line, short_id
@@ -24,6 +24,10 @@ PREFIX = 6  # hex digits of an id that must be given
 LISTED = 10  # rows that a message or an event lists
 WRITES = {"split": "split", "goal": "goal", "weight": "weight", "soft_label": "label_prob", "order": "stage"}
 """By operator: the column of one value that it writes."""
+EXCHANGES = {"flip": TURNED, "inject_noise": PLANTED}
+"""By operator that exchanges the sides of some pairs: its measure, 1 where it did."""
+RATE_BY_MODELS = ("reward", "likelihood", "judge", "vote")
+"""Operators whose raters are the models that they ask."""
 KEEPS_IDS = {"inject_noise"}
 """Operators that turn rows and leave their ids: what a row was made from is no tale of theirs."""
 
@@ -257,7 +261,7 @@ class _Teller:
             return told
         events: list[Event] = []
         seen = _measures(self.row.get("evidence"), step) + self._wrote(step) + self._tokens(step, self.row[ROW_ID[self.grain]])
-        scored = _scores(self.row, step.name)
+        scored = self._scored(step)
         if scored:
             events.append(Event(step.name, "scored", "; ".join(scored)))
         if self.row.get("dropped_by") == step.name:
@@ -268,6 +272,20 @@ class _Teller:
         if seen or not scored:
             events.append(Event(step.name, "saw", "kept" + "".join(f"; {text}" for text in seen)))
         return events
+
+    def _scored(self, step: Step) -> list[str]:
+        """What a step's raters say of the row; those that are models are named."""
+        return [text for rater in self._raters[step.name] for text in _scores(self.row, rater, named=rater != step.name)]
+
+    @cached_property
+    def _raters(self) -> dict[str, list[str]]:
+        """Who scores and votes in each step: the step under its own name, and models in the first step that asks them to."""
+        found: dict[str, list[str]] = {}
+        for entry in self.version.manifest["steps"][1:]:
+            known = {rater for raters in found.values() for rater in raters}
+            models = sorted(entry.get("models") or ()) if entry["operator"] in RATE_BY_MODELS else []
+            found[entry["name"]] = list(dict.fromkeys([entry["name"], *(model for model in models if model not in known)]))
+        return found
 
     def _flip(self, step: Step) -> Event:
         """Whether a step exchanged the sides, and why."""
@@ -281,7 +299,7 @@ class _Teller:
 
     def _came_with(self) -> list[str]:
         """Scores and votes of raters that are no step: the source's own."""
-        own = {step.name for step in self.steps[1:]}
+        own = {rater for raters in self._raters.values() for rater in raters}
         entries = [e for name in ("scores", "chosen_scores", "rejected_scores", "votes") for e in self.row.get(name) or ()]
         raters = dict.fromkeys(entry["rater"] for entry in entries if entry["rater"] not in own)
         return [f"came with {'; '.join(_scores(self.row, rater, named=True))}" for rater in raters]
@@ -302,9 +320,16 @@ class _Teller:
             return f"became {self.grain[:-1]} {short_id(self.row[ROW_ID[self.grain]])}"
         better, worse = short_id(self.row["chosen_id"]), short_id(self.row["rejected_id"])
         margin = self.row.get("margin")
-        if self.row.get("origin") in ("goal_rejected", "flipped"):  # its parent had the sides the other way round
-            better, worse, margin = worse, better, None if margin is None else -margin
+        if self._exchanged(EXCHANGES):
+            better, worse = worse, better
+        if margin is not None and self._exchanged({"flip": TURNED}):  # planting leaves the margin as it was claimed
+            margin = -margin
         return f"paired {better} over {worse}" + (f"; margin {number(margin)}" if margin is not None else "")
+
+    def _exchanged(self, kinds: Mapping[str, str]) -> bool:
+        """Whether the sides stand the other way round than they were paired: by a goal, or by operators with their measure."""
+        done = [_evidence(self.row, f"{step.name}:{kinds[step.operator]}") for step in self.steps if step.operator in kinds]
+        return (done.count(1) + (self.row.get("origin") == "goal_rejected")) % 2 == 1
 
     def _remade(self) -> str:
         """How the row was made from another of its grain."""
@@ -361,7 +386,7 @@ class _Teller:
         """What a step on responses saw in the sides of a pair."""
         if self.grain != "pairs":
             return []
-        scored = _scores(self.row, step.name)
+        scored = self._scored(step)
         events = [Event(step.name, "scored", "; ".join(scored))] if scored else []
         seen = []
         for side, values in self._responses.items():

@@ -1,10 +1,10 @@
 """Put pairs into the stages of a curriculum."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import AfterValidator, Field, FiniteFloat
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from curate.maths import chance
 from curate.maths.series import at_least
@@ -36,6 +36,12 @@ class Order(DatasetOperator):
         default=None, description="Two stages, parted at this value of the measure (itself easy) instead of by share."
     )
     replace: bool = Field(default=False, description="Allow overwriting stages of an earlier step.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.cut_at is not None and "stages" in self.model_fields_set and self.stages != 2:
+            raise ValueError(f"cut_at makes two stages, got stages: {self.stages}; leave one of both out")
+        return self
 
     def reads(self, grain: Grain) -> set[str]:
         """The measure, and the prompt it is ranked within."""

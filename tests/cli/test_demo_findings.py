@@ -63,6 +63,7 @@ def test_the_acts_say_what_was_counted(played: Path, capsys: pytest.CaptureFixtu
         f"found {found.hits} of {found.wrong} planted wrong labels with {alarms(found.false_alarms)}; flipped {found.flipped}"
         in told
     )
+    assert f"{found.pairs} of 1,010 pairs have answers that can be checked" in told
     assert re.search(
         r"By its own estimate [\d.]+ % of the labels were wrong before and [\d.]+ % are now; in truth [\d.]+ %", told
     )

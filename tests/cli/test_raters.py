@@ -24,6 +24,7 @@ def test_raters_are_told_on_the_screen_and_as_json(curate: Curate, tmp_path: Pat
     make(tmp_path, [voted(number) for number in range(3)], [], "pairs")
     told = curate("show", "demo", "--raters", "--store", str(tmp_path)).out
     assert "2 raters of demo@v1" in told and re.search(r"ann\[x\] pref\s+3 ", told)
+    assert "– where no other rater named a side of the same pairs" in " ".join(told.split())
     listed = json.loads(curate("show", "demo", "--raters", "--json", "--store", str(tmp_path)).out)
     assert listed["version"] == "demo@v1"
     assert [(rater["rater"], rater["flipped"]) for rater in listed["raters"]] == [("ann[x]", None), ("bob", 1.0)]

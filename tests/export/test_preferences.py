@@ -217,6 +217,22 @@ def test_regression_refuses_what_is_missing(version: MakeVersion, tmp_path: Path
     assert export(made, "regression", tmp_path / "out", skip=("unlabelled",)).rows == {"train": 1}
 
 
+@pytest.mark.parametrize("vote", [1.0, 0.99, 0.0])
+def test_a_single_vote_makes_no_target_and_is_refused(version: MakeVersion, tmp_path: Path, vote: float) -> None:
+    told = [{"rater": "v0", "aspect": "vote", "p_chosen": vote}]
+    made = version([pair("A?", "good", "bad", votes=told)], [Prefer(name="prefer", by="v0", smoothing=0)])
+    with pytest.raises(ExportError, match=f"label_prob {vote:g} with a target of 0, .* a single vote"):
+        export(made, "regression", tmp_path / "out")
+    smoothed = version([pair("A?", "good", "bad", votes=told)], [Prefer(name="prefer", by="v0", smoothing=1)], root="b")
+    (row,) = read(export(smoothed, "regression", tmp_path / "out").path)
+    assert row["target"] == pytest.approx(math.log((vote + 1) / (2 - vote)), abs=1e-6)
+
+
+def test_a_tied_vote_is_a_target_of_zero(version: MakeVersion, tmp_path: Path) -> None:
+    (row,) = read(export(version([voted("A?", 1, 1, 0, 0)], [PREFER]), "regression", tmp_path / "out").path)
+    assert (row["p_win"], row["target"]) == (0.5, 0.0)
+
+
 def test_a_target_that_belongs_to_the_pair_as_it_was_is_refused(version: MakeVersion, tmp_path: Path) -> None:
     made = version([voted("A?", 0, 0, 0, 1)], [PREFER, Flip(name="flip")])
     with pytest.raises(ExportError, match=r"label_prob 0.75 and target -1.09861 are on different sides"):

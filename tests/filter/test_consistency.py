@@ -245,6 +245,8 @@ def test_marks_too_far_apart_are_dropped_and_the_threshold_can_be_moved():
         ({"how": "sign", "raters": ["a"], "max_spread": 1}, "max_spread belongs to how: spread"),
         ({"how": "internal", "raters": ["a"]}, "internal compares two raters or voters or more"),
         ({"how": "share", "raters": ["a"]}, "needs min_agreement"),
+        ({"how": "kendall", "raters": ["a", "a"]}, "each once, got a, a"),
+        ({"how": "k_of_n", "k": 2, "voters": ["j", "j"]}, "each once, got j, j"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(parameters, why):
@@ -253,7 +255,10 @@ def test_what_does_not_fit_together_is_refused(parameters, why):
 
 
 def test_a_way_that_is_for_the_other_grain_is_refused():
-    with pytest.raises(ValueError, match="how: kendall is for responses"):
-        Consistency(how="kendall", raters=["a", "b"])(SIX)
+    kendall = Consistency(how="kendall", raters=["a", "b"])
+    with pytest.raises(ValueError, match="how: kendall is for responses, and these rows are pairs"):
+        kendall(SIX)
+    assert kendall.refuses("pairs") and kendall.refuses("responses") is None
+    assert kendall.reads("pairs") == set()  # the refusal says it all
     with pytest.raises(ValueError, match="how: sign is for pairs"):
         Consistency(raters=["a"])(TWO)

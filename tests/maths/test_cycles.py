@@ -72,6 +72,14 @@ def test_each_knot_is_solved_by_itself():
     assert found.removed.tolist() == [1.0, 4.0]
 
 
+def test_of_two_edges_that_only_together_close_a_circle_the_lighter_goes():
+    """In the order 0 2 1 3 the edges 1 -> 2 and 3 -> 0 run backward; either alone closes nothing."""
+    for heavy, light in (((1, 2, 3.0), (3, 0, 2.0)), ((3, 0, 3.0), (1, 2, 2.0))):
+        tail, head, weight = graph((0, 1, 9), (2, 3, 9), light, heavy)
+        gone = list(cycles.closing(Edges(tail, head, weight, 4), np.array([0, 2, 1, 3])))
+        assert [edge for edge, _ in gone] == [2]
+
+
 def test_no_edges_and_no_circles():
     assert solved(items=0).given_up_E.tolist() == []
     assert solved((0, 1, 1), (1, 2, 1)).cycles == {}

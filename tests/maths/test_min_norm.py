@@ -60,6 +60,14 @@ def test_what_disagrees_with_the_others_is_not_drowned() -> None:
     assert right[0] > right[1] + 0.05
 
 
+def test_weights_follow_the_shortest_combination_slowly() -> None:
+    """Two sets that want the same and one that wants another thing: 1/4, 1/4, 1/2 once they are normalised; at first 1/3 each."""
+    x, which = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]]), np.arange(3)
+    towards = np.array([1 / 4, 1 / 4, 1 / 2])
+    assert balance(x, which, steps=1, momentum=0.9).shares_K == pytest.approx(0.9 / 3 + 0.1 * towards, abs=1e-4)
+    assert balance(x, which, steps=1, momentum=0.0).shares_K == pytest.approx(towards, abs=1e-3)
+
+
 def test_weights_of_pairs_are_one_on_average() -> None:
     which = np.array([0, 0, 0, 1])
     weights = pair_weights(np.array([0.25, 0.75]), which)

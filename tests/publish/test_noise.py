@@ -15,6 +15,7 @@ from curate.filter.consistency import Consistency
 from curate.filter.label_em import LabelEm
 from curate.filter.peer_review import PeerReview
 from curate.operator import Operator
+from curate.pair.pair import Pair
 from curate.publish.card import card
 from curate.publish.figures import figures
 from curate.publish.metric_names import Names, StepNames
@@ -27,7 +28,7 @@ from curate.relabel.flip import Flip
 from curate.relabel.goal import Goal
 from curate.relabel.inject_noise import InjectNoise
 from curate.store.versions import Version
-from tests.publish.versions import SECRET, make, steps, three_prompts
+from tests.publish.versions import SECRET, answer, make, steps, three_prompts
 
 WRONG = {"careful": 0.0, "sloppy": 0.4}
 """Share of wrong labels by source; a third of the pairs are sloppy ones."""
@@ -160,6 +161,39 @@ def test_a_share_that_was_told_has_no_interval_of_its_own(tmp_path: Path) -> Non
     assert told.after.high - told.after.low < auto.after.high - auto.after.low
 
 
+def test_a_share_that_was_told_is_what_all_figures_go_by(tmp_path: Path) -> None:
+    noise = found(made := version(tmp_path, PeerReview(name="review", use=["rm"], noise=0.3, threshold=1.0)))
+    of_groups = [(group.before.n, group.before.value) for group in noise.groups["source"]]
+    assert noise.told == 0.3 and noise.before.value == pytest.approx(sum(n * value for n, value in of_groups) / 600)
+    assert noise.before == noise.after
+    assert "`review` was told that 30.0 % of the labels are wrong, and estimates which." in (made.path / "README.md").read_text()
+
+
+def test_a_step_that_trusts_every_label_says_nothing_of_them(tmp_path: Path) -> None:
+    trusting = PeerReview(name="trusting", use=["rm"], noise=0.0, threshold=1.0)
+    made = version(tmp_path, trusting, REVIEW)
+    assert [one.step for one in figures(made.path, made.manifest).noise] == ["review"]
+
+
+def test_labels_in_a_circle_are_no_opinions_on_labels(tmp_path: Path) -> None:
+    made = version(tmp_path, Consistency(name="circles", how="cycles"))
+    assert figures(made.path, made.manifest).noise == ()
+    assert "Nobody measured how many of these labels are wrong" in (made.path / "README.md").read_text()
+
+
+def test_a_version_goes_by_the_estimate_of_most_pairs(tmp_path: Path) -> None:
+    made = version(tmp_path, PeerReview(name="review", use=["rm"], threshold=0.9), LabelEm(name="em", use=["rm"], drop=False))
+    first, second = figures(made.path, made.manifest).noise
+    assert found(made).step == "review" and second.before.n < first.before.n == 600
+
+
+def test_of_estimates_of_the_same_pairs_the_last_before_a_flip_counts(tmp_path: Path) -> None:
+    again = PeerReview(name="again", use=["rm"], threshold=1.0)
+    assert found(version(tmp_path / "a", REVIEW, again)).step == "again"
+    made = version(tmp_path / "b", REVIEW, FLIP, again)
+    assert found(made).step == "review" and found(made).before.value > 2 * found(made).after.value
+
+
 def by_hand(wrong: list[float | None], turned: list[int], noise: tuple[float, float, float]) -> Noise:
     """What is told of pairs with these probabilities, turned or not, under an estimate with its interval."""
     entries = []
@@ -263,17 +297,22 @@ def test_gates_are_held_against_the_noise_that_is_left(tmp_path: Path) -> None:
     assert metrics["noise_before_low"] <= metrics["noise_before"] <= metrics["noise_before_high"]
     with pytest.raises(GateClosed, match="noise_after"):
         version(tmp_path, REVIEW, FLIP, gates={"noise_after": "< 0.0001"}, name="other")
-    assert in_short(metrics).startswith(f"noise: {100 * noise.before.value:.1f} % of the labels before")
-    assert in_short(make(tmp_path / "p", three_prompts(), steps()).manifest["metrics"]) is None
+    assert in_short(made.manifest).startswith(f"noise: {100 * noise.before.value:.1f} % of the labels before")
+    assert in_short(make(tmp_path / "p", three_prompts(), steps()).manifest) is None
 
 
 def test_show_ends_with_a_line_on_noise_where_it_is_known(tmp_path: Path) -> None:
     made = version(tmp_path / "a", REVIEW, FLIP)
     shown = CliRunner().invoke(app, ["show", "demo", "-n", "1", "--store", str(tmp_path / "a")])
-    assert shown.stdout.splitlines()[-1] == in_short(made.manifest["metrics"])
+    assert shown.stdout.splitlines()[-1] == in_short(made.manifest)
     make(tmp_path / "b", three_prompts(), steps())
     shown = CliRunner().invoke(app, ["show", "demo", "-n", "1", "--store", str(tmp_path / "b")])
     assert shown.exit_code == 0 and "noise" not in shown.stdout
+
+
+def test_opinions_against_labels_are_not_called_noise_in_short(tmp_path: Path) -> None:
+    told = in_short(version(tmp_path, Consistency(name="raters", raters=["rm"])).manifest)
+    assert re.fullmatch(r"opinions against the label: [\d.]+ % before, 0.0 % of those kept \(.* %\)", str(told))
 
 
 def test_a_gate_on_noise_needs_a_step_that_looks_for_it() -> None:
@@ -321,8 +360,31 @@ def test_planting_is_not_told_as_the_making_of_a_pair(tmp_path: Path) -> None:
     rows = show(made, where="origin = 'flipped'", n=600).rows
     back = next(row for row in rows if row["pair_id"] == row["parent_id"])  # planted, and turned back: the pair it was
     story = told(made, back)
-    assert story["plant"] == "saw: kept; planted 1" and story["flip"].startswith("made: sides exchanged: by review:flip_prob")
+    assert story["plant"] == "saw: kept; sides exchanged on purpose: a planted wrong label" and story["flip"].startswith(
+        "made: sides exchanged: by review:flip_prob"
+    )
     assert "parent" not in story
+    other = next(row for row in rows if row["pair_id"] != row["parent_id"])
+    assert told(made, other)["plant"] == "saw: kept; sides left as they were"
+
+
+@pytest.mark.parametrize("after", [[], [Goal(name="goal", by="rm")]])
+def test_the_story_of_a_pair_begins_with_what_was_paired(tmp_path: Path, after: list[Operator]) -> None:
+    """Whatever was planted, turned or made a goal since: good (9) over fair or bad, and a margin above 0."""
+    pairing, planting = Pair(name="pair", by="rm", how="all_gap"), InjectNoise(name="plant", rate=0.5, seed=3)
+    flipping = Flip(name="flip", by="review:flip_prob", above=0.3)
+    review = PeerReview(name="review", use=["length"], threshold=1.0)
+    given = [answer(f"{n}?", text, mark) for n in range(40) for text, mark in (("a long answer" + "!" * n, 9), ("short", 1))]
+    made = make(tmp_path, given, [pairing, planting, review, flipping, *after])
+    rows = show(made, n=100).rows
+    assert len({(e["by"], e["value"]) for row in rows for e in row["evidence"] if e["name"] in ("planted", "turned")}) == 4
+    for row in rows:
+        good, short = sorted((row["chosen_id"], row["rejected_id"]), key=lambda one: given_marks(given)[one], reverse=True)
+        assert told(made, row)["pair"] == f"made: paired {good[:10]} over {short[:10]}; margin 8"
+
+
+def given_marks(given: list[dict[str, Any]]) -> dict[str, float]:
+    return {row["response_id"]: row["scores"][0]["value"] for row in given}
 
 
 @pytest.mark.parametrize(

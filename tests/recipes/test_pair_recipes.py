@@ -12,9 +12,11 @@ import pytest
 
 from curate.export import export
 from curate.export.check import check
+from curate.recipe import read_recipe
 from curate.store.versions import Version
-from tests.recipes.conftest import check_sound, table_of
+from tests.recipes.conftest import RECIPES, check_sound, table_of
 from tests.recipes.test_model_recipes import by_prompt, value
+from tests.recipes.test_released_bugs_pairs import candidates
 from tests.recipes.test_reward_recipes import all_pairs, responses_of, told
 
 Row = dict[str, Any]
@@ -224,6 +226,13 @@ def test_p3o_pairs_are_two_samples_and_the_difference_of_their_rewards(run: Call
         assert row["margin"] == pytest.approx(rewards[row["chosen_id"]] - rewards[row["rejected_id"]], abs=1e-4)
         assert row["margin"] >= 0
         assert row["margin"] == pytest.approx(row["chosen_score_rm_reward"] - row["rejected_score_rm_reward"], abs=1e-4)
+
+
+def test_p3o_keeps_two_samples_of_equal_reward() -> None:
+    """The loss of such a pair is 0 by itself: nothing is left out beforehand."""
+    pairing: Any = next(step.operator for step in read_recipe(RECIPES / "p3o.yaml").steps if step.name == "pair")
+    made = pairing(candidates(3.0, 3.0)).rows
+    assert made["margin"].to_pylist() == [0.0]
 
 
 # -- iREPO

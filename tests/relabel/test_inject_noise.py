@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from curate import tables
 from curate.errors import RecipeError
+from curate.maths.planted import TRUTH
 from curate.operators import OPERATORS
 from curate.recipe import read_recipe
-from curate.relabel.evidence import TRUTH, evidence_of
+from curate.relabel.evidence import evidence_of
 from curate.relabel.inject_noise import InjectNoise
 
 
@@ -113,6 +115,16 @@ def test_no_later_step_can_name_the_truth(step: str, tmp_path: Path) -> None:
     assert read_recipe(text, base=tmp_path).steps
     with pytest.raises(RecipeError, match="planted"):
         read_recipe(f"{text}  - {step}: {READERS[step]}\n", base=tmp_path)
+
+
+@pytest.mark.parametrize("planter", ["inject_noise", "earlier_step"])
+@pytest.mark.parametrize("step", READERS)
+def test_the_truth_that_an_earlier_version_holds_is_refused_too_and_without_a_recipe(step: str, planter: str) -> None:
+    parameters = READERS[step].replace("inject_noise", planter)
+    with pytest.raises(ValidationError, match="is the planted truth: reports read it, no step does"):
+        OPERATORS[step](**yaml.safe_load(parameters))
+    with pytest.raises(RecipeError, match="is the planted truth"):  # no step of the recipe plants anything
+        read_recipe(f"name: later\nsource: {{version: noisy@v1}}\nsteps:\n  - {step}: {parameters}\n")
 
 
 def test_every_step_that_reads_evidence_by_name_is_among_those_refused() -> None:

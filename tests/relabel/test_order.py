@@ -52,3 +52,9 @@ def test_stages_differ_in_size_by_one_at_most(count: int, stages: int) -> None:
 def test_the_truth_orders_nothing() -> None:
     with pytest.raises(ValidationError, match="planted truth"):
         Order(by="inject_noise:planted")
+
+
+def test_a_cut_makes_two_stages_and_no_other_number() -> None:
+    with pytest.raises(ValidationError, match="cut_at makes two stages, got stages: 5"):
+        Order(cut_at=1.0, stages=5)
+    assert Order(cut_at=1.0, stages=2) and Order(cut_at=1.0)
