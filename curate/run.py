@@ -293,17 +293,15 @@ class Run:
     ) -> Stage:
         """Commit a step's snapshot."""
         lefts = [outcome.left for outcome in outcomes if outcome.left is not None]
-        left = None
-        if lefts:
-            left = self.store.put_snapshot(replace(before, shards=tuple(lefts)))
+        left = replace(before, shards=tuple(lefts)) if lefts else None
         grain = step.operator.makes or before.grain
-        snapshot = Snapshot(grain, tuple(outcome.shard for outcome in outcomes), left, extra or {})
+        snapshot = Snapshot(grain, tuple(outcome.shard for outcome in outcomes), left.id if left else None, extra or {})
         counts = add_counts([outcome.counts for outcome in outcomes])
         asked = self._asked(step.operator, [before.id])
         if counts.get("errors"):
-            self.store.put_snapshot(snapshot)  # not final: the next run asks again what has no answer
+            self.store.put_snapshot(snapshot, left)  # not final: the next run asks again what has no answer
         else:
-            self.store.finish_step(digest(asked), asked, snapshot, counts)
+            self.store.finish_step(digest(asked), asked, snapshot, counts, left)
         stage = self._stage(step, before, digest(asked), snapshot, counts)
         self.watch.finished(stage, seconds, False)
         for told in said_of(self.store, stage):
@@ -386,7 +384,7 @@ class Run:
         measured = self._measure(operator, before)
         with named(operator):
             state, extra = decided(self.store, operator, before.grain, self._identity(operator), measured)
-        if extra:
+        if "search" in extra:
             self.watch.said(searched_how(operator.name, extra["search"]))
         states = self._states(operator, state, [rows for _, rows in measured])
         asked = self._shard_asked(operator)
@@ -423,7 +421,7 @@ class Run:
 
     def found_source(self) -> Stage | None:
         """The source, if exactly these contents were read before with this mapping, and refreshed, or None."""
-        fresh = self._found_fresh()
+        fresh = self._found_fresh(self._source_asked())
         if fresh is None or self._policy().policy == "replace":
             return fresh
         found = found_refreshed(self.store, self.recipe.name, self._policy(), fresh.snapshot, time.time())
@@ -442,8 +440,7 @@ class Run:
         self.watch.said(taken.said)
         return replace(fresh, key=taken.key or fresh.key, snapshot=taken.snapshot, counts=taken.counts)
 
-    def _found_fresh(self) -> Stage | None:
-        asked = self._source_asked()
+    def _found_fresh(self, asked: dict[str, Any]) -> Stage | None:
         found = self.store.finished_step(digest(asked))
         return None if found is None else self._source_stage(digest(asked), *found)
 
@@ -456,14 +453,14 @@ class Run:
 
     def _read_source(self) -> Stage:
         started = time.perf_counter()
-        stage = self._found_fresh()
+        asked = self._source_asked()  # once: files that were not read before are hashed for it
+        stage = self._found_fresh(asked)
         reused = stage is not None
         if stage is not None:
             self._check_rejects(stage.snapshot.extra["rejects"])
         else:
             self.watch.started("source", None)
-            asked = self._source_asked()
-            read = self._partition()
+            read = self._partition(mappings_of(asked["source"]))
             self.store.finish_step(digest(asked), asked, *read)
             stage = self._source_stage(digest(asked), *read)
         stage = self._refreshed(stage)
@@ -475,8 +472,8 @@ class Run:
         for source, tally in zip(self.recipe.source, summary["sources"], strict=True):
             Tally.from_json(tally).check(source.max_rejects)
 
-    def _partition(self) -> tuple[Snapshot, dict[str, Any]]:
-        """Read the source into shards that never split a prompt."""
+    def _partition(self, mappings: list[str]) -> tuple[Snapshot, dict[str, Any]]:
+        """Read the source into shards that never split a prompt. mappings: see `mappings_of`."""
         scratch = disk.make_folder(self.store.scratch / f"source-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         try:
             with disk.explain(scratch), Rejects(scratch / "rejects.jsonl") as rejects:
@@ -486,7 +483,6 @@ class Run:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         grain = grain_of(self.recipe.source)
-        mappings = mappings_of(self._source_asked()["source"])
         extra = {"rejects": rejects.summary(), "objects": objects, "mappings": mappings}
         snapshot = Snapshot(grain, shards or (self.store.put_shard(tables.empty(grain)),), None, extra)
         return snapshot, self._source_counts(snapshot)

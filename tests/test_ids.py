@@ -24,6 +24,11 @@ def test_canonical_json_is_sorted_and_without_spaces(value: Any) -> None:
     assert ids.canonical_json(value) == as_json_has_it(value)
 
 
+@given(TEXT, st.sampled_from(["", "long " * 30, "half a pair \ud800" * 10, '\x00\x1f\x7f\u2028"\\\n\t' * 20]))
+def test_a_text_is_quoted_as_within_a_value(text: str, more: str) -> None:
+    assert ids.quoted(text + more) == as_json_has_it(text + more)
+
+
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": {"b": -float("inf")}}])
 def test_what_is_no_number_has_no_canonical_json(value: Any) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -137,8 +137,7 @@ def save(
         return Outcome(after, None, _balanced(operator, int(kept.sum()), after.kept, dropped, None))
     if isinstance(made, Made):
         flags = _carry(table, kept, pa.table({"flags": made.flags}))
-        left = store.put_shard(flags, over=shard)
-        after = store.put_shard(_whole(made.rows, operator.makes))
+        left, after = store.put_shards([(flags, shard), (_whole(made.rows, operator.makes), None)])
         counts = _balanced(operator, int(kept.sum()), left.kept, reasons(flags["flags"], operator.name), after.rows)
         return Outcome(after, left, counts)
     rows = _whole(made, operator.makes)

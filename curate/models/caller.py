@@ -26,7 +26,7 @@ from curate.models.spending import Budget, Statistics, total
 if TYPE_CHECKING:
     from curate.models.ledger import Ledger
 
-CHUNK = 250
+CHUNK = 500
 """Requests handed over at once: the event loop waits for the lock, and for the interpreter, no longer than that takes."""
 COURTESY_SECONDS = 0.1
 """How long those who hand over requests wait at most for the event loop to see to what came meanwhile."""

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-YOUNG_OBJECTS = 10_000
+YOUNG_OBJECTS = 50_000
 """Objects made between two young passes: of Python's own 700, most are still in use when a pass comes."""
+MIDDLE_COLLECTIONS = 100
+"""Young passes to a middle one, which walks through all that the young ones left: for a run, everything on its way."""
 FULL_COLLECTIONS = 1000
 """Middle passes of the garbage collector to a full one: a full one walks through every request, reply and row on its way, and
 seldom finds any that is garbage (a fifth of a replay's time)."""
@@ -27,7 +29,7 @@ class Tuned:
         young, middle, full = self._collected
         sys.setswitchinterval(min(self._switched, SWITCH_SECONDS))
         if 0 < full < FULL_COLLECTIONS:
-            gc.set_threshold(max(young, YOUNG_OBJECTS), middle, FULL_COLLECTIONS)
+            gc.set_threshold(max(young, YOUNG_OBJECTS), max(middle, MIDDLE_COLLECTIONS), FULL_COLLECTIONS)
 
     def restore(self) -> None:
         """As they were."""

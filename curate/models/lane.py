@@ -73,7 +73,7 @@ class Try:
 
     def __call__(self, attempts: Sequence[Attempt]) -> None:
         """It ended: what came is recorded before this returns, and then the next goes out."""
-        lane = self.lane
+        lane, self.call = self.lane, None  # which holds this: nothing is left for the garbage collector
         lane.tries.discard(self)
         lane.in_flight -= 1
         try:

@@ -182,12 +182,12 @@ def prefix(key: bytes) -> int:
 
 def index_of(found: Found) -> Index:
     """The index of what was found from a segment's beginning."""
-    answered = [entry for entry in found.entries if entry.flags & ANSWERED]
-    prefixes = np.frombuffer(b"".join(entry.key[:8] for entry in answered), dtype=">u8").astype(np.uint64)
-    order = np.argsort(prefixes, kind="stable")
-    offsets = np.array([entry.offset for entry in answered], dtype=np.uint32)
-    lengths = np.array([entry.length for entry in answered], dtype=np.uint32)
-    return Index(found.end, found.corrupt, prefixes[order], offsets[order], lengths[order])
+    offsets, lengths, flags, keys = zip(*found.entries, strict=True) if found.entries else ((), (), (), ())
+    prefixes = np.frombuffer(b"".join(keys), dtype=">u8")[::4].astype(np.uint64)
+    answered = np.flatnonzero(np.array(flags, dtype=np.uint8) & ANSWERED)
+    order = answered[np.argsort(prefixes[answered], kind="stable")]
+    places = (np.array(column, dtype=np.uint32)[order] for column in (offsets, lengths))
+    return Index(found.end, found.corrupt, prefixes[order], *places)
 
 
 def write_index(segment: Path, identifier: bytes, index: Index) -> None:

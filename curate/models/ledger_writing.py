@@ -47,12 +47,12 @@ class Syncer(threading.Thread):
         """Until `end`."""
         while not self._closing.is_set():
             self.wanted.wait()
-            self._closing.wait(SYNC_SECONDS)
-            self.wanted.clear()
-            self._sync()
+            if not self._closing.wait(SYNC_SECONDS):
+                self.wanted.clear()
+                self._sync()
 
     def end(self) -> None:
-        """Sync once more and stop."""
+        """Stop; whatever is not on the disk yet is left to whoever closes the file."""
         self._closing.set()
         self.wanted.set()
         self.join()

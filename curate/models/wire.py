@@ -10,6 +10,7 @@ import socket
 import ssl
 import zlib
 from asyncio.staggered import staggered_race
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -20,6 +21,8 @@ HEAD_LIMIT = 64 * 1024
 """Bytes of a status line and headers."""
 EAGERNESS = 0.25
 """Seconds before a second address of a host is tried beside the first (RFC 8305)."""
+CONNECTS_A_TURN = 16
+"""Connections begun in one turn of the event loop: where hundreds are made, the first ask while the last are still being made."""
 Headers = dict[str, str]
 
 
@@ -341,7 +344,7 @@ class Proxy(NamedTuple):
 class Call:
     """One request on its way, from `Pool.start` to its outcome or `cancel`."""
 
-    __slots__ = ("pool", "done", "until", "connection", "connecting")
+    __slots__ = ("pool", "done", "until", "connection", "connecting", "cancelled")
 
     def __init__(self, pool: "Pool", done: Callable[[Outcome], None]) -> None:
         self.pool = pool
@@ -350,6 +353,7 @@ class Call:
         """When it has waited too long, in the event loop's time."""
         self.connection: Connection | None = None
         self.connecting: asyncio.Task[None] | None = None
+        self.cancelled = False
 
     def ended(self, connection: Connection, outcome: Outcome) -> None:
         """The reply, or why there is none. The connection is free before anybody learns of it."""
@@ -358,6 +362,7 @@ class Call:
 
     def cancel(self) -> None:
         """Give it up, and its connection with it; nobody is told."""
+        self.cancelled = True
         if self.connecting is not None:
             self.connecting.cancel()
         if self.connection is not None and self.connection.call is self:
@@ -399,6 +404,8 @@ class Pool:
         self.open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._unconnected: deque[tuple[Call, bytes]] = deque()
+        """Calls that wait for their turn to connect."""
         self._asked: dict[Call, None] = {}
         """Calls that wait for a reply, the oldest first: one timer does for all of them."""
         self._alarm: asyncio.TimerHandle | None = None
@@ -419,7 +426,9 @@ class Pool:
         call = Call(self, done)
         connection = self._idle(loop)
         if connection is None:
-            call.connecting = loop.create_task(self._connect_and_ask(loop, call, request))
+            if not self._unconnected:
+                loop.call_soon(self._connect_some, loop)
+            self._unconnected.append((call, request))
         else:
             self._ask(loop, connection, call, request)
         return call
@@ -438,6 +447,15 @@ class Pool:
         except asyncio.CancelledError:
             call.cancel()
             raise
+
+    def _connect_some(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to connect for the calls that wait longest."""
+        for _ in range(min(CONNECTS_A_TURN, len(self._unconnected))):
+            call, request = self._unconnected.popleft()
+            if not call.cancelled:
+                call.connecting = loop.create_task(self._connect_and_ask(loop, call, request))
+        if self._unconnected:
+            loop.call_soon(self._connect_some, loop)
 
     async def _connect_and_ask(self, loop: asyncio.AbstractEventLoop, call: Call, request: bytes) -> None:
         try:
@@ -483,6 +501,7 @@ class Pool:
         if self._loop is not loop:  # another event loop's connections are dead
             self._loop, self._sweep, self._alarm = loop, None, None
             self.idle, self.open, self._asked = [], set(), {}
+            self._unconnected.clear()
         while self.idle:
             connection = self.idle.pop()
             if not connection.closed:

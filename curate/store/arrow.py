@@ -14,10 +14,23 @@ BATCH_ROWS = 4096
 def to_bytes(table: pa.Table) -> pa.Buffer:
     """The table as an Arrow IPC file in memory."""
     sink = pa.BufferOutputStream()
+    whole = table.combine_chunks()  # one chunk a column: the bytes do not depend on how the table was put together
     with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        # one chunk a column, so that the bytes do not depend on how the table was put together
-        writer.write_table(table.combine_chunks(), max_chunksize=BATCH_ROWS)
+        writer.write_table(pa.table([_own(column) for column in whole.columns], whole.schema), max_chunksize=BATCH_ROWS)
     return sink.getvalue()
+
+
+def _own(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in memory of its own: behind the rows of a part stand those of the whole, and would be written as padding."""
+    if column.get_total_buffer_size() <= column.nbytes + _last_offsets(column.type):
+        return column
+    return pa.chunked_array([pa.concat_arrays([*column.chunks, pa.array([], column.type)])])
+
+
+def _last_offsets(kind: pa.DataType) -> int:
+    """Bytes of the offsets behind the last row, which `nbytes` leaves out: one for each text and list within."""
+    own = 4 if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_list(kind) else 0
+    return own + sum(_last_offsets(kind.field(place).type) for place in range(kind.num_fields))
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -7,8 +7,9 @@
 import errno
 import os
 import shutil
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from curate.errors import StoreError
 
 _passed: dict[str, int] = {}
 KILLED = 137  # what a shell reports for kill -9
+SYNCED_AT_ONCE = 16  # files that are waited for together
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -66,37 +68,85 @@ def make_folder(path: Path) -> Path:
 
 def sync_file(path: Path) -> None:
     """Wait until a file's bytes are on the disk."""
-    failpoint("before fsync")
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    failpoint("after fsync")
+    sync_files([path])
 
 
 sync_folder = sync_file
 """Wait until a folder's entries are on the disk."""
 
 
+def sync_files(paths: Sequence[Path]) -> None:
+    """Wait until the bytes of several files are on the disk, for all at once: file systems commit them together."""
+    if not paths:
+        return
+    failpoint("before fsync")
+    problems: list[OSError] = []
+
+    def sync(path: Path) -> None:
+        try:
+            _fsync(path)
+        except OSError as problem:
+            problems.append(problem)
+
+    others = [threading.Thread(target=sync, args=(path,)) for path in paths[1:SYNCED_AT_ONCE]]
+    for thread in others:
+        thread.start()
+    for path in [*paths[:1], *paths[SYNCED_AT_ONCE:]]:
+        sync(path)
+    for thread in others:
+        thread.join()
+    if problems:
+        raise problems[0]
+    failpoint("after fsync")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def rename(old: Path, new: Path) -> None:
     """Rename atomically and make the rename durable."""
-    failpoint("before rename")
-    os.rename(old, new)
-    failpoint("after rename")
+    _rename(old, new)
     sync_folder(new.parent)
 
 
+def _rename(old: Path, new: Path) -> None:
+    failpoint("before rename")
+    os.rename(old, new)
+    failpoint("after rename")
+
+
 def write_file(path: Path, content: bytes, scratch: Path) -> None:
-    """Write a whole file so that readers see all of it or none: scratch file, fsync, rename."""
+    """Write a whole file so that readers see all of it or none, and no power cut takes it: scratch file, fsync, rename, fsync."""
+    put_files({path: content}, scratch)
     with explain(path):
-        make_folder(path.parent)
-        temporary = make_folder(scratch) / uuid.uuid4().hex
-        try:
-            temporary.write_bytes(content)
-            sync_file(temporary)
-            rename(temporary, path)
-        finally:
+        sync_folder(path.parent)
+
+
+def put_files(files: Mapping[Path, "bytes | memoryview"], scratch: Path) -> None:
+    """Write whole files: readers see all of each or nothing, and none before those that stand before it.
+
+    A power cut may take the names of the latest files, as if they had not been written, but never leaves half of one. That
+    is enough for what is made again where it is missing, and half as long a wait.
+    """
+    written: dict[Path, Path] = {}
+    try:
+        for path, content in files.items():
+            with explain(path):
+                make_folder(path.parent)
+                written[path] = make_folder(scratch) / uuid.uuid4().hex
+                written[path].write_bytes(content)
+        with explain(scratch):
+            sync_files(list(written.values()))
+        for path, temporary in written.items():
+            with explain(path):
+                _rename(temporary, path)
+    finally:
+        for temporary in written.values():
             temporary.unlink(missing_ok=True)
 
 

@@ -71,7 +71,9 @@ class RunRecord:
         """Write the record and keep it fresh until `end`."""
         now = time.time()
         self._fields |= alive.this_process() | {"started": now, "heartbeat": now}
-        disk.write_file(self.path, self._content(), self._scratch)
+        disk.make_folder(self.path.parent)
+        with disk.explain(self.path):
+            disk.refresh_file(self.path, self._content(), disk.make_folder(self._scratch))
         self._pulse.start()
         return self
 
@@ -101,7 +103,7 @@ class RunRecord:
             now = time.time()
             self._fields |= {"state": state, "ended": now, "heartbeat": now, "waits_for": None} | more
         with self._writing, suppress(Exception):  # a full disk must not hide the reason
-            disk.write_file(self.path, self._content(), self._scratch)
+            disk.refresh_file(self.path, self._content(), self._scratch)
 
     def __enter__(self) -> "RunRecord":
         return self.start()

@@ -99,26 +99,34 @@ class Store:
 
     def put_table(self, table: pa.Table) -> str:
         """Store a table as a column file and return its sha256."""
-        content = memoryview(arrow.to_bytes(table))
-        name = hashlib.sha256(content).hexdigest()
-        path = self.object_path(name)
-        if not path.exists():
-            disk.write_file(path, content, self.scratch)  # type: ignore[arg-type]
-        return name
+        return self.put_tables([table])[0]
+
+    def put_tables(self, several: Sequence[pa.Table]) -> list[str]:
+        """The same for several, and the disk is waited for once."""
+        names: list[str] = []
+        files: dict[Path, memoryview] = {}
+        for table in several:
+            content = memoryview(arrow.to_bytes(table))
+            names.append(hashlib.sha256(content).hexdigest())
+            path = self.object_path(names[-1])
+            if not path.exists():
+                files[path] = content
+        disk.put_files(files, self.scratch)
+        return names
 
     def put_shard(self, table: pa.Table, over: Shard | None = None) -> Shard:
         """Store a table's columns as a shard; `over`: the shard whose other columns it keeps."""
-        written = [name for name in table.column_names if table[name].null_count < table.num_rows]
-        columns = dict(over.columns) if over else {}
-        for name in table.column_names:
-            columns.pop(name, None)
-        if written:
-            name = self.put_table(tables.bare(table.select(written)))
-            columns |= {column: name for column in written}
-        rows = over.rows if over else table.num_rows
-        before = over.kept if over else table.num_rows
-        kept = int(tables.is_kept(table).sum()) if "flags" in table.column_names else before
-        return Shard(rows, kept, dict(sorted(columns.items())))
+        return self.put_shards([(table, over)])[0]
+
+    def put_shards(self, made: Sequence[tuple[pa.Table, Shard | None]]) -> list[Shard]:
+        """The same for several (table, over), and the disk is waited for once."""
+        written = [[name for name in table.column_names if table[name].null_count < table.num_rows] for table, _ in made]
+        files = [tables.bare(table.select(names)) for (table, _), names in zip(made, written, strict=True) if names]
+        objects = iter(self.put_tables(files))
+        return [
+            _shard(table, over, dict.fromkeys(names, next(objects)) if names else {})
+            for (table, over), names in zip(made, written, strict=True)
+        ]
 
     def read_shard(self, shard: Shard, grain: Grain, columns: Sequence[str] | None = None, start: int | None = None) -> pa.Table:
         """A shard's columns, absent ones null. start: ordinal of its first row, given to rows that have no `row`."""
@@ -147,10 +155,13 @@ class Store:
 
     # -- snapshots and steps
 
-    def put_snapshot(self, snapshot: Snapshot) -> str:
-        """Store a snapshot and return its id."""
-        self._put_json(self.root / "snapshots" / f"{snapshot.id}.json", snapshot.to_json())
+    def put_snapshot(self, snapshot: Snapshot, left: Snapshot | None = None) -> str:
+        """Store a snapshot and return its id. left: the one that it names, if it was not stored before."""
+        self._put_json(*self._snapshot_files(left, snapshot))
         return snapshot.id
+
+    def _snapshot_files(self, *snapshots: Snapshot | None) -> list[tuple[Path, dict[str, Any]]]:
+        return [(self.root / "snapshots" / f"{one.id}.json", one.to_json()) for one in snapshots if one is not None]
 
     def snapshot(self, snapshot_id: str) -> Snapshot:
         """The snapshot of that id."""
@@ -160,10 +171,15 @@ class Store:
         shards = tuple(Shard.from_json(shard) for shard in value["shards"])
         return Snapshot(value["grain"], shards, value["left"], value["extra"])
 
-    def finish_step(self, key: str, asked: dict[str, Any], snapshot: Snapshot, counts: dict[str, Any]) -> None:
-        """Record that a step is done: what was asked, what came out, and how many rows went where."""
-        self.put_snapshot(snapshot)
-        self._put_json(self.root / "steps" / f"{key}.json", {"asked": asked, "snapshot": snapshot.id, "counts": counts})
+    def finish_step(
+        self, key: str, asked: dict[str, Any], snapshot: Snapshot, counts: dict[str, Any], left: Snapshot | None = None
+    ) -> None:
+        """Record that a step is done: what was asked, what came out, and how many rows went where.
+
+        left: the snapshot that `snapshot.left` names, if it was not stored before.
+        """
+        step = self.root / "steps" / f"{key}.json", {"asked": asked, "snapshot": snapshot.id, "counts": counts}
+        self._put_json(*self._snapshot_files(left, snapshot), step)
 
     def finished_step(self, key: str) -> tuple[Snapshot, dict[str, Any]] | None:
         """The snapshot and counts a step left, or None if it was never finished or its files are gone."""
@@ -189,7 +205,7 @@ class Store:
     def remember(self, key: str, value: dict[str, Any]) -> None:
         """Remember a piece of finished work. value["objects"] lists the column files it needs."""
         disk.failpoint("before shard")
-        self._put_json(self._memory(key), value)
+        self._put_json((self._memory(key), value))
         disk.failpoint("after shard")
 
     def remembered(self, key: str) -> dict[str, Any] | None:
@@ -201,8 +217,9 @@ class Store:
 
     # -- plain JSON files
 
-    def _put_json(self, path: Path, value: dict[str, Any]) -> None:
-        disk.write_file(path, canonical_json(value).encode(), self.scratch)
+    def _put_json(self, *files: tuple[Path, dict[str, Any]]) -> None:
+        """In this order: none is there before those that it names."""
+        disk.put_files({path: canonical_json(value).encode() for path, value in files}, self.scratch)
 
     def _get_json(self, path: Path) -> dict[str, Any] | None:
         try:
@@ -237,3 +254,12 @@ class Store:
         with disk.explain(self.root):
             probe.write_bytes(b"")
             probe.unlink()
+
+
+def _shard(table: pa.Table, over: Shard | None, objects: dict[str, str]) -> Shard:
+    """A table's shard. objects: the column file of each column that is not all null."""
+    kept_columns = {name: file for name, file in over.columns.items() if name not in table.column_names} if over else {}
+    rows = over.rows if over else table.num_rows
+    before = over.kept if over else table.num_rows
+    kept = int(tables.is_kept(table).sum()) if "flags" in table.column_names else before
+    return Shard(rows, kept, dict(sorted((kept_columns | objects).items())))

@@ -152,7 +152,7 @@ class Versions:
             disk.remove_tree(folder)
 
     def commit(self, name: str, staged: Path) -> Version:
-        """Give a staged folder the next free number. Its files are synced first, the manifest last."""
+        """Give a staged folder the next free number. Its files are synced first."""
         sync_staged(staged)
         parent = disk.make_folder(self.datasets / check_name(name))
         with disk.explain(parent):
@@ -205,12 +205,8 @@ class Versions:
 
 
 def sync_staged(staged: Path) -> None:
-    """Make every file of a staged folder durable, manifest.json last."""
-    files = sorted((path for path in staged.rglob("*") if path.is_file()), key=lambda path: (path.name == "manifest.json", path))
-    for path in files:
-        disk.sync_file(path)
-    for folder in [*(path for path in staged.rglob("*") if path.is_dir()), staged]:
-        disk.sync_folder(folder)
+    """Make every file of a staged folder durable. Nobody sees one of them before it is renamed."""
+    disk.sync_files([staged, *sorted(staged.rglob("*"))])
 
 
 def damage(version: Version) -> list[str]:

@@ -1,5 +1,6 @@
 """The caller, the ledger and the openai back end against a server that fails on demand."""
 
+import gc
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -226,6 +228,24 @@ def test_concurrency_finds_the_capacity_of_a_server_that_rejects_more(server: Mo
         assert session.statistics()["m"].limit <= 24
     rejected = [entry for entry in asked(server) if entry["status"] == 429]
     assert len(rejected) <= 400
+
+
+def test_what_is_over_is_freed_at_once(server: ModelServer, tmp_path: Path) -> None:
+    """Nothing of a request waits for the garbage collector, whose passes would hold up all others."""
+    server.plan(words=[3, 8])
+    requests = questions(50)
+    kept = [weakref.ref(request) for request in requests]
+    gc.disable()
+    try:
+        with Session({"m": spec(server)}, tmp_path) as session:
+            assert errors(session.chat("m").reply(requests)) == {None: 50}
+            requests.clear()
+            until = time.monotonic() + 5
+            while sum(one() is not None for one in kept) > 1 and time.monotonic() < until:  # a thread may hold its latest
+                time.sleep(0.01)
+            assert sum(one() is not None for one in kept) <= 1
+    finally:
+        gc.enable()
 
 
 def test_a_fast_server_is_used_to_the_full(server: ModelServer, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from curate.models.caller import Caller
-from curate.models.interpreter import FULL_COLLECTIONS, SWITCH_SECONDS, YOUNG_OBJECTS, Tuned, system_memory
+from curate.models.interpreter import FULL_COLLECTIONS, MIDDLE_COLLECTIONS, SWITCH_SECONDS, YOUNG_OBJECTS, Tuned, system_memory
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def allocator() -> str:
 def test_settings_last_until_they_are_restored() -> None:
     before = settings()
     tuned = Tuned()
-    assert settings() == ((YOUNG_OBJECTS, 10, FULL_COLLECTIONS), SWITCH_SECONDS)
+    assert settings() == ((YOUNG_OBJECTS, MIDDLE_COLLECTIONS, FULL_COLLECTIONS), SWITCH_SECONDS)
     tuned.restore()
     assert settings() == before == ((700, 10, 10), 0.005)
 

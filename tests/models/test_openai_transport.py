@@ -571,3 +571,42 @@ def test_a_call_that_is_cancelled_tells_nobody_and_takes_its_connection_with_it(
     (late,) = told  # the third had to wait too long
     assert isinstance(late, TransportError) and late.kind == "timeout"
     assert left == 0
+
+
+CALLS = 100
+
+
+def open_connections(cancel: bool) -> tuple[int, int]:
+    """Connections of CALLS calls when the server reads the first of them, and when all are over."""
+
+    async def main() -> tuple[int, int]:
+        at_first: list[int] = [0]
+        over: list[Any] = []
+
+        async def answer(request: bytes, writer: asyncio.StreamWriter) -> None:
+            at_first[0] = at_first[0] or len(transport._pool.open)
+            writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
+
+        async with speaking(answer, backlog=CALLS) as port:
+            transport = FastTransport(address(f"http://127.0.0.1:{port}/v1", None, {}), Limits())
+            calls = [transport.begin("/chat/completions", {}, over.append) for _ in range(CALLS)]
+            if cancel:
+                for call in calls:
+                    call.cancel()
+                await asyncio.sleep(0.05)
+            while not cancel and len(over) < CALLS:
+                await asyncio.sleep(0.001)
+            found = len(transport._pool.open)
+            await transport.close()
+        return at_first[0], found
+
+    return asyncio.run(main())
+
+
+def test_of_many_calls_the_first_are_on_their_way_before_the_last_are_connected() -> None:
+    at_first, at_last = open_connections(cancel=False)
+    assert 0 < at_first < CALLS / 2 and at_last == CALLS
+
+
+def test_calls_that_are_cancelled_before_their_turn_never_connect() -> None:
+    assert open_connections(cancel=True) == (0, 0)

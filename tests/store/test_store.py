@@ -22,6 +22,14 @@ def test_equal_tables_have_equal_bytes_however_they_are_chunked(tmp_path: Path) 
     assert arrow.to_bytes(whole) == arrow.to_bytes(pieces)
 
 
+@pytest.mark.parametrize("rows", [17, 4096, 4100])
+def test_a_part_of_a_table_has_the_bytes_of_a_table_of_its_own(rows: int) -> None:
+    """No byte of the rows behind it is written along, not even of those inside lists."""
+    made = [{"prompt_id": f"p{i}", "domain": "d" * (i % 7), "scores": [{"rater": f"r{i}"}] * (i % 3)} for i in range(5000)]
+    whole, part = (tables.from_rows(several, "prompts") for several in (made, made[:rows]))
+    assert arrow.to_bytes(whole.slice(0, rows)) == arrow.to_bytes(part)
+
+
 def test_an_annotating_step_writes_only_its_columns(tmp_path: Path) -> None:
     store = Store(tmp_path)
     first = store.put_shard(prompts("a", "b"))
@@ -45,6 +53,16 @@ def test_a_snapshot_is_named_by_its_content(tmp_path: Path) -> None:
     one, two = (Snapshot("prompts", (store.put_shard(prompts(text)),)) for text in "ab")
     assert one.id != two.id
     assert one.id == Snapshot("prompts", (Store(tmp_path / "elsewhere").put_shard(prompts("a")),)).id
+
+
+def test_a_step_brings_the_snapshot_along_that_its_own_names(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    given, made = store.put_shards([(prompts("a"), None), (prompts("b", "c"), None)])
+    left = Snapshot("prompts", (given,))
+    store.finish_step("key", {}, Snapshot("prompts", (made,), left.id), {}, left)
+    (snapshot, _) = store.finished_step("key") or pytest.fail("it is not finished")
+    assert store.snapshot(snapshot.left or "") == left
+    assert (given.rows, made.rows) == (1, 2) and given.columns.keys() == made.columns.keys()
 
 
 def test_a_finished_step_whose_file_is_gone_is_not_finished(tmp_path: Path) -> None:
