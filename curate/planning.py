@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from curate import tables
 from curate.engine.earlier import check_versions
+from curate.filter.semantic_duplicate import SemanticDuplicate
+from curate.filter.texts import DEFAULT_TEXT
 from curate.generate.generate import Generate
 from curate.generate.perturb import Perturb
 from curate.generate.rewrite import Rewrite
@@ -59,7 +61,7 @@ class Outlook(NamedTuple):
     estimated: bool
     """Whether calls rest on a guess of the rows: those of steps not done yet are taken to pass everything on."""
     parameters: dict[str, Any]
-    """Those that differ from their defaults."""
+    """Those that differ from their defaults, and a threshold that depends on what is compared."""
     line: int | None
     scored_locally: int | None = 0
     """Texts that models of this process score or measure at most: neither calls nor cost. As `calls` otherwise."""
@@ -87,12 +89,20 @@ def outlook(recipe: Recipe, root: Path) -> list[Outlook]:
         calls, scored = (0, 0) if stage else asked_of(step, given, used)
         names = [spec.name for spec in used.values() if not is_local(step, spec)]
         grain = step.grain_in if step.grain_in == step.grain_out else f"{step.grain_in} → {step.grain_out}"
-        about = (changed(step.operator), step.line)
+        about = (changed(step.operator) | usual_threshold(step), step.line)
         cost, guessed = cost_of(calls, names, prices), bool(calls or scored) and rows is None
         lexical = tuple(key for key, spec in used.items() if spec.backend == "hashing")
         counts = (rows, kept, calls, cost, guessed, *about, scored, lexical)
         found.append(Outlook(step.name, step.key, grain, stage is not None, *counts))
     return found
+
+
+def usual_threshold(step: Step) -> dict[str, Any]:
+    """The threshold of a step that takes the usual one, where that depends on what is compared."""
+    operator = step.operator
+    if not isinstance(operator, SemanticDuplicate) or operator.threshold is not None:
+        return {}
+    return {"threshold": operator.threshold_of(operator.column or DEFAULT_TEXT[step.grain_in])}
 
 
 def is_local(step: Step, spec: ModelSpec) -> bool:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import UnknownName
+from curate.filter.exact_duplicate import ExactDuplicate
 from curate.filter.repeats import Repeats
 from curate.ids import digest
 from curate.operator import Operator
@@ -30,7 +31,9 @@ def check_versions(store: Store, operators: Iterable[Operator]) -> None:
         versions_of(store, operator)
 
 
-def measured_versions(store: Store, operator: Repeats, grain: Grain, identity: dict[str, Any]) -> list[tuple[str, int]]:
+def measured_versions(
+    store: Store, operator: Repeats | ExactDuplicate, grain: Grain, identity: dict[str, Any]
+) -> list[tuple[str, int]]:
     """Per file of kept rows the object that holds its features, and its rows; what was measured before is not again.
 
     A row's id is preceded by its version's name: name@v3 5f0c...

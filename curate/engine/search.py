@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from curate.engine.earlier import measured_versions
 from curate.engine.shard import read_objects
+from curate.filter.exact_duplicate import ExactDuplicate
 from curate.filter.repeats import Repeats, Search
 from curate.ids import digest
 from curate.maths.jaccard import Edges
@@ -28,11 +29,14 @@ def decided(
     identity: what tells the operator from others, models included. measured: per shard the object that holds its features, and
     its rows.
     """
-    if not isinstance(operator, Repeats):
+    if not isinstance(operator, Repeats | ExactDuplicate):
         return operator.decide(read_objects(store, [name for name, _ in measured])), {}
     earlier = measured_versions(store, operator, grain, identity)
     everything = [*earlier, *measured]
     features = read_objects(store, [name for name, _ in everything])
+    if isinstance(operator, ExactDuplicate):
+        theirs = sorted({name for name, _ in earlier})
+        return operator.choose(features, _rows(earlier)), {"objects": theirs} if theirs else {}
     asked = digest(identity | {"parameters": operator.search_parameters()})
     objects, search = _searched(store, operator, asked, features, everything, len(earlier))
     kept = sorted({*objects, *(name for name, _ in everything)})

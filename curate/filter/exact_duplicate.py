@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curate import tables
 from curate.errors import StepError
+from curate.filter.repeats import EarlierVersion
 from curate.filter.texts import DEFAULT_TEXT, ROW_ID, SIDES, TURNS, Text, grain_of
 from curate.operator import DatasetOperator, RunsOn
 from curate.tables import Grain
@@ -29,10 +30,10 @@ MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
 
 
 class ExactDuplicate(DatasetOperator):
-    """Drop all but one of the rows with the same text.
+    """Drop all but one of the rows with the same text, and every row whose text one of an earlier version has.
 
-    Writes `copies` (rows that share the text, itself included) as evidence for every row; null where the row has no
-    text. A dropped row's flag names the kept row. Equal ranks go to the earliest row.
+    Writes `copies` (rows that share the text, itself and those of earlier versions included) as evidence for every row; null
+    where the row has no text. A dropped row's flag names the kept row. Equal ranks go to the earliest row.
     """
 
     version: ClassVar[int] = 3
@@ -56,6 +57,10 @@ class ExactDuplicate(DatasetOperator):
     )
     by: str | None = Field(
         default=None, description="keep: best: the rater (or rater:aspect) that ranks; for pairs its gap, chosen minus rejected."
+    )
+
+    against: EarlierVersion | list[EarlierVersion] = Field(
+        default=[], description="Earlier versions, such as name@v3: their kept rows are compared with, too, and always stay."
     )
 
     @field_validator("normalise")
@@ -93,9 +98,13 @@ class ExactDuplicate(DatasetOperator):
         """The measure and the flags."""
         return {f"evidence.{self.name}.copies", "flags"}
 
+    def versions(self) -> list[str]:
+        """The earlier versions compared with."""
+        return [self.against] if isinstance(self.against, str) else list(self.against)
+
     def feature_parameters(self) -> dict[str, Any]:
-        """All but the name."""
-        return {field: value for field, value in self.parameters().items() if field != "name"}
+        """All but the name and other rows."""
+        return {field: value for field, value in self.parameters().items() if field not in ("name", "against")}
 
     def features(self, table: pa.Table, /) -> pa.Table:
         """digest: 128 bits that rows with the same text share, null where there is none; rank: the highest stays; id."""
@@ -106,23 +115,33 @@ class ExactDuplicate(DatasetOperator):
         return pa.table({"digest": pa.array(digests, DIGEST), "rank": rank, "id": table[ROW_ID[grain]]})
 
     def decide(self, features: pa.Table, /) -> pa.Table:
-        """index and id of the row each one loses to (null for a row that stays), and the copies of its text."""
+        """See `choose`; no row is of an earlier version."""
+        return self.choose(features)
+
+    def choose(self, features: pa.Table, earlier: int = 0) -> pa.Table:
+        """Per row: id of the row it loses to (null for a row that stays), and the copies of its text.
+
+        earlier: so many first rows are those of earlier versions. They stay before any other, and nothing is told of them.
+        """
         digest = features["digest"].combine_chunks()
         present = pc.is_valid(digest).to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(present)
-        winner, copies = _winners(_words(digest)[rows], features["rank"].to_numpy()[rows])
+        rank = features["rank"].to_numpy().copy()
+        rank[:earlier] = np.inf  # the first of equals stays, so that own rows win against none of them
+        winner, copies = _winners(_words(digest)[rows], rank[rows])
         lost = np.full(len(present), -1, dtype=np.int64)
         lost[rows] = np.where(winner == np.arange(len(rows)), -1, rows[winner])
         counts = np.zeros(len(present), dtype=np.int32)
         counts[rows] = copies
         index = pa.array(lost, mask=lost < 0)
-        return pa.table({"index": index, "id": features["id"].take(index), "copies": pa.array(counts, mask=~present)})
+        state = pa.table({"kept": features["id"].take(index), "copies": pa.array(counts, mask=~present)})
+        return state.slice(earlier)
 
     def apply(self, table: pa.Table, state: pa.Table, /) -> pa.Table:
         """`copies` as evidence, and a flag with the id of the kept row on the others."""
         copies = state["copies"].cast(pa.float32()).to_numpy()
-        dropped = pc.is_valid(state["index"]).to_numpy()
-        flags = tables.add_flags(table, dropped, self.name, "exact_duplicate", copies, state["id"])
+        dropped = pc.is_valid(state["kept"]).to_numpy()
+        flags = tables.add_flags(table, dropped, self.name, "exact_duplicate", copies, state["kept"])
         return pa.table({"evidence": tables.add_evidence(table, copies, self.name, "copies"), "flags": flags})
 
     def _text(self, grain: Grain) -> Text:

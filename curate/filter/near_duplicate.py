@@ -23,9 +23,11 @@ class NearDuplicate(Repeats):
     """
 
     reason: ClassVar[str] = "near_duplicate"
+    version: ClassVar[int] = 3
     usual_floor: ClassVar[float] = 0.6
+    usual_threshold: ClassVar[float] = 0.7
 
-    threshold: float = Field(default=0.7, gt=0, le=1, description="Similarity from which on two rows are repeats.")
+    threshold: float = Field(default=usual_threshold, gt=0, le=1, description="Similarity from which on two rows are repeats.")
     floor: float | None = Field(
         default=None,
         gt=0,
@@ -56,7 +58,7 @@ class NearDuplicate(Repeats):
         edges = Edges.joined([found, *([known.edges] if known else [])])
         return Search(edges, {"how": "exact", "recall": 1.0, "crowded": crowded})
 
-    def settle(self, features: pa.Table, search: Search, chosen: np.ndarray, earlier: int) -> Edges:
+    def settle(self, features: pa.Table, search: Search, chosen: np.ndarray, place: np.ndarray, earlier: int) -> Edges:
         """Pairs of a crowd that were not compared at first."""
         if not search.about.get("crowded"):
             return Edges.none()

@@ -7,7 +7,7 @@ and where rows were added, only they are searched for.
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,7 @@ from curate.maths.jaccard import Edges
 from curate.operator import DatasetOperator
 from curate.tables import Grain
 
-SEARCH = b"search"
+SEARCH, TEXT = b"search", b"text"
 LINKS = {"left": pa.int64(), "right": pa.int64(), "likeness": pa.float32()}
 CUT_ONLY = ("name", "threshold", "linkage", "keep", "by")
 """Parameters that choose among the pairs found, and do not change what is found."""
@@ -48,21 +48,26 @@ class Search(NamedTuple):
     """How it was made: plain JSON, kept with the edges; `recall` is the estimated share of pairs found."""
     homes: np.ndarray | None = None
     """(N,) int32: what places rows so that later ones are searched for alone; see `maths.neighbours.Found`."""
+    crowd: np.ndarray | None = None
+    """(N,) bool: rows alike to so many that pairs with rows before them were left out; None if there are none."""
 
     def to_tables(self) -> list[pa.Table]:
         """As the store keeps it."""
         columns = zip(LINKS, self.edges, strict=True)
         table = pa.table({name: pa.array(values, LINKS[name]) for name, values in columns})
         table = table.replace_schema_metadata({SEARCH: json.dumps(self.about, sort_keys=True).encode()})
-        return [table] if self.homes is None else [table, pa.table({"home": pa.array(self.homes, pa.int32())})]
+        rows = {"home": (self.homes, pa.int32()), "crowd": (self.crowd, pa.bool_())}
+        told = {name: pa.array(values, kind) for name, (values, kind) in rows.items() if values is not None}
+        return [table, pa.table(told)] if told else [table]
 
     @staticmethod
     def of(tables: Sequence[pa.Table]) -> "Search":
         """The inverse of to_tables."""
         links, *more = tables
         edges = Edges(*(links[name].to_numpy() for name in LINKS))
-        homes = more[0]["home"].to_numpy() if more else None
-        return Search(edges, json.loads((links.schema.metadata or {}).get(SEARCH, b"{}")), homes)
+        told = {name: column.to_numpy() for rows in more for name, column in zip(rows.column_names, rows.columns, strict=True)}
+        about = json.loads((links.schema.metadata or {}).get(SEARCH, b"{}"))
+        return Search(edges, about, told.get("home"), told.get("crowd"))
 
 
 class Repeats(DatasetOperator):
@@ -77,8 +82,10 @@ class Repeats(DatasetOperator):
     reason: ClassVar[str]
     usual_floor: ClassVar[float]
     """The floor if none is given."""
+    usual_threshold: ClassVar[float]
+    """The threshold if none is given."""
 
-    threshold: float
+    threshold: float | None
     floor: float | None
     column: Text | None = Field(
         default=None, description="Text compared; pair: chosen and rejected together. Default by grain: prompt, response, pair."
@@ -111,14 +118,19 @@ class Repeats(DatasetOperator):
 
     @model_validator(mode="after")
     def _check_floor(self) -> Self:
-        if self.floor is not None and self.floor > self.threshold:
-            raise ValueError(f"the floor must not lie above the threshold, got {self.floor:g} and {self.threshold:g}")
+        lowest = self.threshold or self.usual_threshold
+        if self.floor is not None and self.floor > lowest:
+            raise ValueError(f"the floor must not lie above the threshold, got {self.floor:g} and {lowest:g}")
         return self
 
     @property
     def searched_to(self) -> float:
         """Pairs at or above it are found and kept, so that the threshold can be moved."""
-        return self.floor or min(self.usual_floor, self.threshold)
+        return self.floor or min(self.usual_floor, self.threshold or self.usual_threshold)
+
+    def threshold_of(self, text: Text) -> float:
+        """Similarity from which on rows are repeats by such a text."""
+        return self.threshold or self.usual_threshold
 
     @abstractmethod
     def contents(self, texts: list[str | None]) -> dict[str, pa.Array]:
@@ -136,10 +148,11 @@ class Repeats(DatasetOperator):
         """Feature columns of float32 that are told of every row, and the names of the evidence."""
         return {}
 
-    def settle(self, features: pa.Table, search: Search, chosen: np.ndarray, earlier: int) -> Edges:
+    def settle(self, features: pa.Table, search: Search, chosen: np.ndarray, place: np.ndarray, earlier: int) -> Edges:
         """Pairs that the search left out among the chosen rows, (N,) bool; none if it left out none on purpose.
 
-        Pairs among the first `earlier` rows are none of its business.
+        place: (N,) of each row in the order of preference. Pairs among the first `earlier` rows are none of its business. Not
+        all pairs need be told at once, but some if there are any at or above the threshold: it is asked again.
         """
         return Edges.none()
 
@@ -186,7 +199,7 @@ class Repeats(DatasetOperator):
             "scope": pa.array(scopes_of(table, text, self._within(text)), pa.int64()),
             "has": pa.array([one is not None for one in texts], pa.bool_()),
         }
-        return pa.table(columns | self.contents(texts))
+        return pa.table(columns | self.contents(texts)).replace_schema_metadata({TEXT: text.encode()})
 
     def decide(self, features: pa.Table, /) -> pa.Table:
         """See `choose`; the search is made anew."""
@@ -202,7 +215,8 @@ class Repeats(DatasetOperator):
         best = np.full(len(same), len(same), np.int64)
         np.minimum.at(best, same, place)  # the place of the most preferred of rows that are one and the same
         order = np.where(same == np.arange(len(same)), best, len(same) + place)
-        search, found = self._clusters(features, search, order, earlier)
+        threshold = self.threshold_of(compared_text(features))
+        search, found = self._clusters(features, search, order, threshold, earlier)
         state = self._state(features, search, found, same, best, place)
         for column, name in self.measured().items():
             state = state.append_column(name, features[column])
@@ -224,17 +238,19 @@ class Repeats(DatasetOperator):
 
     # -- inside
 
-    def _clusters(self, features: pa.Table, search: Search, order: np.ndarray, earlier: int) -> tuple[Search, clusters.Clusters]:
+    def _clusters(
+        self, features: pa.Table, search: Search, order: np.ndarray, threshold: float, earlier: int
+    ) -> tuple[Search, clusters.Clusters]:
         """Clusters at the threshold; pairs left out of the search are looked for until no two kept rows are alike."""
         place = clusters.in_order(-order.astype(np.float64))
         edges = search.edges
         if self.linkage == "single":
-            edges = Edges.joined([edges, self.settle(features, search, np.ones(len(order), bool), earlier)])
-            return search._replace(edges=edges), clusters.single(edges.above(self.threshold), place)
+            edges = Edges.joined([edges, self.settle(features, search, np.ones(len(order), bool), place, earlier)])
+            return search._replace(edges=edges), clusters.single(edges.above(threshold), place)
         while True:
-            found = clusters.complete(edges.above(self.threshold), place)
-            more = self.settle(features, search, found.kept == np.arange(len(order)), earlier)
-            if not (more.likeness >= np.float32(self.threshold)).any():
+            found = clusters.complete(edges.above(threshold), place)
+            more = self.settle(features, search, found.kept == np.arange(len(order)), place, earlier)
+            if not (more.likeness >= np.float32(threshold)).any():
                 return search._replace(edges=edges), found
             edges = Edges.joined([edges, more])
 
@@ -305,6 +321,11 @@ class Repeats(DatasetOperator):
             first, *second = (tables.score_of(table, rater, aspect, column) for column in _score_columns(grain))
             return first - second[0] if second else first
         return np.zeros(table.num_rows, np.float32)
+
+
+def compared_text(features: pa.Table) -> Text:
+    """The text that features are of."""
+    return cast(Text, (features.schema.metadata or {})[TEXT].decode())
 
 
 def _score_columns(grain: Grain) -> tuple[str, ...]:

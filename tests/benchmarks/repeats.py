@@ -30,6 +30,7 @@ import numpy as np
 Pairs = set[tuple[int, int]]
 COPIES = 0.13
 THRESHOLD, COSINE = 0.7, 0.9
+CROWD = 0.955  # of rows at this cosine to one point any two are at 0.91 or more
 PERMUTATIONS = 128
 
 
@@ -86,20 +87,23 @@ def real_texts() -> list[str]:
 
 
 def vectors_like(kind: str, count: int, seed: int = 0) -> tuple[np.ndarray, Pairs]:
-    """Unit vectors with planted neighbours: in random directions, or mixtures of near real embeddings and some noise."""
+    """Unit vectors with planted neighbours: in random directions, or mixtures of near real embeddings and some noise.
+
+    A crowd is a tenth of the rows, all around one point.
+    """
     if kind == "minilm":
         return np.load(os.environ["CURATE_BENCH_VECTORS"])[: count or None], set()
     random = np.random.default_rng(seed)
-    copies = int(count * COPIES)
+    copies = count // 10 if kind == "crowd" else int(count * COPIES)
     base = mixtures(np.load(os.environ["CURATE_BENCH_VECTORS"]), count - copies, random) if kind == "real" else None
     vectors = np.empty((count, 384 if base is None else base.shape[1]), np.float32)
     vectors[: count - copies] = random.standard_normal((count - copies, 384), np.float32) if base is None else base
     del base
-    origins = random.choice(count - copies, copies, replace=False)
+    origins = np.zeros(copies, np.int64) if kind == "crowd" else random.choice(count - copies, copies, replace=False)
     for start in range(0, count, 100_000):
         part = slice(start, start + 100_000)
         vectors[part] /= np.maximum(np.linalg.norm(vectors[part], axis=1, keepdims=True), 1e-9)
-    cosine = random.uniform(COSINE + 0.01, 0.99, (copies, 1)).astype(np.float32)
+    cosine = random.uniform(CROWD if kind == "crowd" else COSINE + 0.01, 0.99, (copies, 1)).astype(np.float32)
     aside = random.standard_normal((copies, vectors.shape[1]), np.float32)
     origin = vectors[origins]
     aside -= (aside * origin).sum(axis=1, keepdims=True) * origin
@@ -307,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=CONTENDERS)
     parser.add_argument("counts", nargs="*", type=int, default=[0])
-    parser.add_argument("--like", choices=["planted", "real", "minilm"], default="planted")
+    parser.add_argument("--like", choices=["planted", "real", "minilm", "crowd"], default="planted")
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--one")
     given = parser.parse_args()

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.repeats_added vectors 1000000
     python -m tests.benchmarks.repeats_added texts 1000000 --added 10000
+    python -m tests.benchmarks.repeats_added vectors 1000000 --like crowd
 
 Rows are planted as in tests.benchmarks.repeats, and the added ones drawn among all. One thread; times leave out making the data
 and embedding, which a model does that only looks its vectors up.
@@ -27,6 +28,7 @@ from curate.filter.near_duplicate import NearDuplicate  # noqa: E402
 from curate.filter.repeats import Repeats  # noqa: E402
 from curate.filter.semantic_duplicate import SemanticDuplicate  # noqa: E402
 from curate.models.asking import Models  # noqa: E402
+from curate.models.numbers import Vectors  # noqa: E402
 from curate.store.store import Store  # noqa: E402
 from tests.benchmarks.repeats import Pairs, planted_texts, vectors_like  # noqa: E402
 
@@ -38,23 +40,23 @@ class Looked:
 
     likeness = "semantic"
 
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors, self.asked = vectors, 0
+    def __init__(self, given: np.ndarray) -> None:
+        self.given, self.asked = given, 0
 
     def embed(self, key: str) -> "Looked":
         """Itself, whatever the name."""
         return self
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """The vectors of those numbers."""
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """Those of these numbers."""
         self.asked += len(texts)
-        return self.vectors[[int(text) for text in texts]]
+        return Vectors(self.given[[int(text) for text in texts]], np.zeros(len(texts), np.float32))
 
 
-def planted(what: str, count: int) -> tuple[list[str], Looked, Pairs]:
+def planted(what: str, count: int, kind: str) -> tuple[list[str], Looked, Pairs]:
     """Texts, the model that embeds them, and the planted pairs; rows in random order."""
     given: Any
-    given, truth = vectors_like("planted", count) if what == "vectors" else planted_texts(count)
+    given, truth = vectors_like(kind, count) if what == "vectors" else planted_texts(count)
     order = np.random.default_rng(1).permutation(count)
     place = np.argsort(order)
     pairs = {(min(a, b), max(a, b)) for a, b in ((int(place[i]), int(place[j])) for i, j in truth)}
@@ -76,8 +78,8 @@ def measured(store: Store, operator: Repeats, texts: list[str], first: int) -> l
     return [(store.put_table(operator.features(table_of(part, first + at * SHARD))), len(part)) for at, part in enumerate(parts)]
 
 
-def run(what: str, count: int, added: int) -> None:
-    texts, model, pairs = planted(what, count + added)
+def run(what: str, count: int, added: int, kind: str) -> None:
+    texts, model, pairs = planted(what, count + added, kind)
     semantic = SemanticDuplicate(name="s", model="m").with_models(cast(Models, model))
     operator = semantic if what == "vectors" else NearDuplicate(name="near")
     with tempfile.TemporaryDirectory() as folder:
@@ -108,9 +110,10 @@ def main() -> None:
     parser.add_argument("what", choices=["texts", "vectors"])
     parser.add_argument("counts", nargs="+", type=int)
     parser.add_argument("--added", type=int, default=10_000)
+    parser.add_argument("--like", choices=["planted", "real", "crowd"], default="planted", help="of vectors")
     given = parser.parse_args()
     for count in given.counts:
-        run(given.what, count, given.added)
+        run(given.what, count, given.added, given.like)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from curate.filter.near_duplicate import NearDuplicate
 from curate.filter.repeats import Repeats
 from curate.filter.semantic_duplicate import SemanticDuplicate
 from curate.models.asking import Models
+from curate.models.numbers import Vectors
 from curate.models.spec import ModelSpec
 
 JUDGED = Path(__file__).with_suffix(".json")
@@ -57,6 +58,10 @@ class MiniLM:
         if self.kept is not None:
             np.save(self.kept, vectors)
         return vectors
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """The same; how much of a text is left out is not told."""
+        return Vectors(self.encode(texts), np.full(len(texts), np.nan, np.float32))
 
 
 def answers() -> pa.Table:

@@ -56,6 +56,25 @@ def test_a_repeat_names_the_earlier_version_and_its_row(tmp_path: Path, step: st
     assert f"lost to {dropped['other']}" in str(why(new.version, dropped["pair_id"]).events)
 
 
+@pytest.mark.parametrize("keep", ["first", "longest"])
+def test_a_copy_of_an_earlier_row_is_dropped_whatever_ranks(tmp_path: Path, keep: str) -> None:
+    old = run(recipe(tmp_path, "old", [pair("Yes"), pair(OTHER)], "exact_duplicate"))
+    step = f"exact_duplicate: {{column: chosen, normalise: text, keep: {keep}, against: old@v1}}"
+    new = run(recipe(tmp_path, "new", [pair("yes!!!"), pair("New."), pair("new"), pair("yes", "another question")], step))
+    assert sorted(rows_of(new, "pairs")) == sorted(["New.", "yes"])
+    dropped = rows_of(new, "dropped/pairs")
+    assert dropped["yes!!!"]["other"] == f"old@v1 {rows_of(old, 'pairs')['Yes']['pair_id']}"
+    assert (dropped["yes!!!"]["value"], dropped["new"]["value"]) == (2, 2)  # the copies of the text, both versions' together
+    assert f"lost to {dropped['yes!!!']['other']}" in str(why(new.version, dropped["yes!!!"]["pair_id"]).events)
+
+
+def test_prompts_of_an_earlier_version_are_dropped_by_their_content(tmp_path: Path) -> None:
+    run(recipe(tmp_path, "old", [pair("yes", LONG)], "exact_duplicate"))
+    prompts = "rows: prompts, columns: {prompt: prompt}"
+    new = run(recipe(tmp_path, "new", [{"prompt": LONG}, {"prompt": OTHER}], "exact_duplicate: {against: [old@v1]}", of=prompts))
+    assert list(rows_of(new, "prompts")) == [OTHER] and list(rows_of(new, "dropped/prompts")) == [LONG]
+
+
 def test_rows_that_the_earlier_version_dropped_are_not_compared_with(tmp_path: Path) -> None:
     run(recipe(tmp_path, "old", [pair(LONG, "p"), pair(LONG, "q")], "near_duplicate: {column: chosen, within: all}"))
     new = run(recipe(tmp_path, "new", [pair(LONG, "p"), pair(LONG, "q")], NEAR))
@@ -86,12 +105,13 @@ def test_rows_of_another_grain_cannot_be_compared(tmp_path: Path) -> None:
         run(recipe(tmp_path, "new", [pair("yes")], "near_duplicate: {against: old@v1}", of=responses))
 
 
+@pytest.mark.parametrize("operator", ["near_duplicate", "exact_duplicate"])
 @pytest.mark.parametrize("reference", ["old@v7", "none@v1"])
-def test_a_version_that_is_not_there_is_told_before_anything_runs(tmp_path: Path, reference: str) -> None:
+def test_a_version_that_is_not_there_is_told_before_anything_runs(tmp_path: Path, reference: str, operator: str) -> None:
     for rows in ([pair("yes")], [pair("yes"), pair("another one")]):
         run(recipe(tmp_path, "old", rows, "near_duplicate"))
-    path = recipe(tmp_path, "new", [pair("yes")], f"near_duplicate: {{against: {reference}}}")
-    told = "step near_duplicate, against: 'old' has no version v7; it has v1 to v2" if "old" in reference else "there: old"
+    path = recipe(tmp_path, "new", [pair("yes")], f"{operator}: {{against: {reference}}}")
+    told = "against: 'old' has no version v7; it has v1 to v2" if "old" in reference else "there: old"
     before = sorted((tmp_path / "store" / "steps").iterdir())
     with pytest.raises(UnknownName, match=told):
         outlook(read_recipe(path), tmp_path / "store")
@@ -106,6 +126,12 @@ def test_a_plan_shows_what_is_compared_with(tmp_path: Path) -> None:
     assert outlook(read_recipe(path), tmp_path / "store")[1].parameters == {"against": "old@v1"}
     run(path)
     assert outlook(read_recipe(path), tmp_path / "store")[1].done
+
+
+@pytest.mark.parametrize(("told", "threshold"), [("", 0.95), (", column: prompt", 0.9), (", threshold: 0.8", 0.8)])
+def test_a_plan_shows_the_threshold_that_goes_with_what_is_compared(tmp_path: Path, told: str, threshold: float) -> None:
+    path = recipe(tmp_path, "new", [pair("yes")], f"semantic_duplicate: {{model: words{told}}}")
+    assert outlook(read_recipe(path), tmp_path / "store")[1].parameters["threshold"] == threshold
 
 
 def test_another_version_of_the_same_name_is_another_question(tmp_path: Path) -> None:

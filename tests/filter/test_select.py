@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from curate import tables
+from curate.filter import select
 from curate.filter.select import Select
 from curate.models.session import Session
 from curate.models.spec import ModelSpec
@@ -22,6 +23,16 @@ def answers(*values: float | None, prompts: str = "", texts: list[str] | None = 
             "scores": [{"rater": "rm", "aspect": "quality", "value": value}],
         }
         for n, value in enumerate(values)
+    ]
+    return tables.from_rows(rows, "responses")
+
+
+def scored(*values: tuple[float, float]) -> pa.Table:
+    """Answers with two scores."""
+    rows = [
+        {"prompt_id": "a", "response_id": f"r{n}", "response": "text"}
+        | {"scores": [{"rater": rater, "aspect": "", "value": value} for rater, value in zip("xy", both, strict=True)]}
+        for n, both in enumerate(values)
     ]
     return tables.from_rows(rows, "responses")
 
@@ -116,3 +127,31 @@ def test_choosing_among_no_rows_chooses_none() -> None:
 def test_requests_that_contradict_themselves(parameters: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Select(**parameters)
+
+
+def test_the_first_row_is_drawn_by_the_seed() -> None:
+    rows = answers(*[float(n % 3) for n in range(12)])
+    firsts = set()
+    for seed in range(6):
+        step = Select(how="farthest", scores=("rm",), count=1, seed=seed)
+        first = places(step(rows)).index(1)
+        assert first == int(step.features(rows)["draw"].to_numpy().argmin())
+        firsts.add(first)
+    assert len(firsts) > 1
+
+
+def test_scores_of_another_unit_count_the_same() -> None:
+    """From either end the other one is farthest by x; y, in another unit and spread by half as much, must not hide that."""
+    small = [(0.0, 0.0), (1.0, 0.5), (0.5, 1.0), (10.0, 0.5)]
+    large = [(x, 1e6 * y) for x, y in small]
+    for seed in range(6):
+        chosen = [places(Select(how="farthest", scores=("x", "y"), count=2, seed=seed)(scored(*rows))) for rows in (small, large)]
+        assert chosen[0] == chosen[1]
+
+
+def test_a_sample_drawn_by_ids_is_what_is_stood_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "COVERED", 1)
+    rows = scored(*[(float(n), float(n * n % 7)) for n in range(8)])
+    for seed in range(6):
+        step = Select(how="facility", scores=("x", "y"), count=1, seed=seed)
+        assert places(step(rows)).index(1) == int(step.features(rows)["draw"].to_numpy().argmin())

@@ -127,6 +127,12 @@ def test_one_of_each_crowd_stands_for_it() -> None:
 # -- others
 
 
+def test_rows_may_stand_for_others_than_themselves() -> None:
+    points, covered = np.array([[1.0, 0], [0, 1]]), np.array([[0.0, 1], [0.1, 1]])
+    assert selection.facility_location(points, 1).tolist() == [0]
+    assert selection.facility_location(points, 1, covered).tolist() == [1]
+
+
 def test_columns_are_put_on_one_scale_and_what_is_missing_is_average() -> None:
     found = selection.standardised(np.array([[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0]]))
     assert found.tolist() == [[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
