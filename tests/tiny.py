@@ -38,6 +38,16 @@ def tokenizer(folder: Path, vocabulary: int = 512) -> Any:
     return made
 
 
+def without_template(folder: Path) -> None:
+    """Take the chat template out of a model's folder."""
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(folder)
+    words.chat_template = None
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    words.save_pretrained(folder)
+
+
 def shape(words: Any, positions: int) -> dict[str, Any]:
     return {
         "vocab_size": len(words),
@@ -62,13 +72,15 @@ def chat_model(folder: Path, *, seed: int = 0, positions: int = 512, settings: M
     folder.mkdir(parents=True, exist_ok=True)
     words = tokenizer(folder)
     torch.manual_seed(seed)
-    config = Qwen2Config(**shape(words, positions), initializer_range=0.2, **(settings or {}))
+    config = Qwen2Config(**(shape(words, positions) | {"initializer_range": 0.2} | dict(settings or {})))
     model = Qwen2ForCausalLM(config).to(torch.float32)
     model.save_pretrained(folder)
     return folder
 
 
-def reward_model(folder: Path, *, seed: int = 0, positions: int = 512, heads: int = 1) -> Path:
+def reward_model(
+    folder: Path, *, seed: int = 0, positions: int = 512, heads: int = 1, settings: Mapping[str, Any] | None = None
+) -> Path:
     """A Llama with a head for sequence classification, of random weights."""
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
@@ -76,7 +88,8 @@ def reward_model(folder: Path, *, seed: int = 0, positions: int = 512, heads: in
     folder.mkdir(parents=True, exist_ok=True)
     words = tokenizer(folder)
     torch.manual_seed(seed)
-    config = LlamaConfig(**shape(words, positions), initializer_range=0.2, num_labels=heads)
+    told = shape(words, positions) | {"initializer_range": 0.2, "num_labels": heads}
+    config = LlamaConfig(**(told | dict(settings or {})))
     LlamaForSequenceClassification(config).to(torch.float32).save_pretrained(folder)
     return folder
 

@@ -72,15 +72,23 @@ def ending(tokenizer: Any, full: str, before: str, text: str) -> str:
 
 def encoded(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text that brings its own special tokens."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(coded(tokenizer, text)["input_ids"])
+
+
+def coded(tokenizer: Any, text: str, **told: Any) -> Any:
+    """What the tokenizer makes of a text; it refuses half a surrogate pair."""
+    try:
+        return tokenizer(text, add_special_tokens=False, **told)
+    except (TypeError, ValueError) as problem:
+        raise Unmeasurable(f"the tokenizer refuses this text: {str(problem)[:200]}") from None
 
 
 def spanned(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
     """The same, and the character at which each token ends; None from tokenizers that do not tell."""
     if not getattr(tokenizer, "is_fast", False):
         return encoded(tokenizer, text), None
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return list(coded["input_ids"]), [int(end) for _, end in coded["offset_mapping"]]
+    found = coded(tokenizer, text, return_offsets_mapping=True)
+    return list(found["input_ids"]), [int(end) for _, end in found["offset_mapping"]]
 
 
 def rising(ends: list[int], length: int) -> list[int]:

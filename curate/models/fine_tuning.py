@@ -42,7 +42,7 @@ class RewardTrainer:
 
     def read(self, chosen: Sequence[Conversation], rejected: Sequence[Conversation]) -> np.ndarray:
         """Take these pairs; which of them the model can read on both sides, (N,) bool. The others must not be trained on."""
-        reward = LocalReward(self.spec)
+        reward = LocalReward(self.spec, headless=True)
         if len(reward.heads) > 1:
             raise UsageError(f"model {self.spec.name}: {len(reward.heads)} outputs; comparisons train a model of one")
         sides = (reward.rendering.render(chosen), reward.rendering.render(rejected))
@@ -70,7 +70,7 @@ class TunedReward:
         self._seed, self._passes, self._tuning, self._rendered = seed, 0, tuning, rendered
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self._reward: LocalReward | None = LocalReward(spec)
+            self._reward: LocalReward | None = LocalReward(spec, headless=True)
         self._model: Any = self._reward.model
         self._model.requires_grad_(True)
         self._optimizer: Any = torch.optim.AdamW(self._model.parameters(), lr=tuning.learning_rate, weight_decay=0.0)

@@ -7,6 +7,7 @@ via Multi-Objective Reward Modeling and Mixture-of-Experts", EMNLP 2024 Findings
 from collections.abc import Sequence
 from typing import Any
 
+from curate.models.local import need_weights
 from curate.models.numbers import ONE_HEAD
 
 ARCHITECTURE = "LlamaForRewardModelWithGating"
@@ -28,8 +29,7 @@ def gated_model(name: str, config: Any, tokenizer: Any, dtype: Any, revision: st
     made, about = _model_class().from_pretrained(
         name, config=config, dtype=dtype, revision=revision, use_safetensors=True, output_loading_info=True
     )
-    if missing := sorted(about["missing_keys"]):
-        raise ValueError(f"the checkpoint has no weights for {', '.join(missing[:5])}")
+    need_weights(about["missing_keys"], config)
     made.marker = prompt_end(tokenizer)
     for part in (made.regression_layer, made.gating):
         part.float()

@@ -14,6 +14,7 @@ from curate.ids import canonical_json
 from curate.models.asking import LikelihoodRequest, Reply
 from curate.models.boundary import Measured, Unmeasurable, measured, rising
 from curate.models.caller import Caller
+from curate.models.heads import NO_TEMPLATE, Unfit
 from curate.models.lane import Lane
 from curate.models.local import Options, device_of, loading, need_extra, pinned, trusted
 from curate.models.numbers import key_of
@@ -139,8 +140,11 @@ class CausalLikelihood:
         if named == "auto":
             named = "bfloat16" if self.device.startswith("cuda") else "float32"
         told = {"revision": self.spec.revision, "trust_remote_code": trusted(self.spec)}
+        words = AutoTokenizer.from_pretrained(self.spec.name, **told)
+        if not words.chat_template:
+            raise Unfit(NO_TEMPLATE)
         model = AutoModelForCausalLM.from_pretrained(self.spec.name, dtype=getattr(torch, named), use_safetensors=True, **told)
-        return model.to(self.device).eval(), AutoTokenizer.from_pretrained(self.spec.name, **told)
+        return model.to(self.device).eval(), words
 
     def logprobs(self, requests: Sequence[LikelihoodRequest]) -> list[Logprobs]:
         """Natural logarithms for each token of each answer; answers are computed beside those of about their length."""

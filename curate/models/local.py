@@ -1,14 +1,16 @@
 """Models that run in this process: what their options mean, where their files lie and what tells them from others."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from curate.errors import StepError, UsageError
+from curate.models.heads import Unfit, without_head
 from curate.models.spec import ModelSpec
 
 REMOTE_CODE = "CURATE_TRUST_REMOTE_CODE"
@@ -24,10 +26,9 @@ class Options:
         self.spec = spec
         unknown = sorted(spec.options.keys() - known.keys())
         if unknown:
-            listed = ", ".join(known)
-            raise UsageError(
-                f"model {spec.name}, options: backend {spec.backend} has no {', '.join(unknown)}; there are {listed or 'none'}"
-            )
+            near = get_close_matches(unknown[0], known, 1)
+            there = (f"did you mean {near[0]}? It has " if near else "there are ") + (", ".join(known) or "none")
+            raise UsageError(f"model {spec.name}, options: backend {spec.backend} has no {', '.join(unknown)}; {there}")
 
     def number(self, name: str, default: int | None = None) -> int | None:
         """A whole number above zero."""
@@ -86,14 +87,20 @@ def loading(spec: ModelSpec) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (OSError, ValueError, KeyError, RuntimeError) as problem:
+    except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as problem:  # torch asserts that it has CUDA
         lines = [line for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__]
         hint = ""
         if "trust_remote_code" in str(problem):
             hint = f"; it brings code of its own: if you trust it, set {REMOTE_CODE}={spec.name} in the environment"
         elif "safetensors" in str(problem):
             hint = "; only weights as .safetensors are read, because other files can run code when they are opened"
-        raise StepError(f"model {spec.name} cannot be loaded: {lines[0][:300]}{hint}") from problem
+        raise StepError(f"model {spec.name} cannot be loaded: {lines[0][:500]}{hint}") from problem
+
+
+def need_weights(missing: Iterable[str], config: Any) -> None:
+    """Raise Unfit if a reward model's checkpoint lacks weights, which the library has drawn at random."""
+    if names := list(missing):
+        raise Unfit(without_head(getattr(config, "architectures", None) or (), names))
 
 
 def device_of(options: Options) -> str:

@@ -31,6 +31,10 @@ class Rendered(NamedTuple):
     """Why it cannot be put to the model: "request: ..."; None if it can."""
 
 
+class Refused(ValueError):
+    """A chat template says no."""
+
+
 class Rendering:
     """How one model takes conversations.
 
@@ -58,8 +62,10 @@ class Rendering:
             return Rendered([], error="request: there is no answer to score")
         try:
             ids, kinds = self._templated(messages) if self.with_template else self._paired(messages)
-        except Exception as problem:  # a template is a program that came with the model: it may refuse in any way
-            return Rendered([], error=f"request: the chat template refuses this conversation: {str(problem)[:200]}")
+        except Refused as problem:
+            return Rendered([], error=f"request: {problem}")
+        except (TypeError, ValueError) as problem:  # such as half a surrogate pair
+            return Rendered([], error=f"request: the tokenizer refuses this text: {str(problem)[:200]}")
         over = len(ids) - self.limit
         if over <= 0:
             return Rendered(ids, kinds)
@@ -75,7 +81,10 @@ class Rendering:
         return Rendered(ids, kinds, over)
 
     def _templated(self, messages: list[dict[str, Any]]) -> tuple[list[int], None]:
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        except Exception as problem:  # a template is a program that came with the model: it may refuse in any way
+            raise Refused(f"the chat template refuses this conversation: {str(problem)[:200]}") from None
         ids = list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         if self._opens is not None:
             while ids[:1] == [self._opens]:

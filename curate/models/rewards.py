@@ -12,7 +12,7 @@ import numpy as np
 
 from curate.errors import UsageError
 from curate.models.gated import gated_model, is_gated, last_place
-from curate.models.local import Options, device_of, loading, need_extra, trusted
+from curate.models.local import Options, device_of, loading, need_extra, need_weights, trusted
 from curate.models.numbers import ONE_HEAD, Conversation, Rewards
 from curate.models.rendering import TRUNCATE, Rendered, Rendering, Truncate
 from curate.models.spec import ModelSpec
@@ -39,9 +39,11 @@ class LocalReward:
 
     module = "transformers"
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, headless: bool = False) -> None:
+        """headless: the checkpoint may lack weights, which are drawn at random: to be trained, never to score by."""
         need_extra(self.module, spec)
         self.spec = spec
+        self._headless = headless
         self.options = Options(spec, OPTIONS)
         self.device = device_of(self.options)
         kind = self.device.partition(":")[0]
@@ -77,9 +79,11 @@ class LocalReward:
             words = AutoTokenizer.from_pretrained(self.spec.name, revision=self.spec.revision)
             model = gated_model(self.spec.name, config, words, self._dtype(), self.spec.revision)
             return model.to(self.device).eval(), words
-        model = AutoModelForSequenceClassification.from_pretrained(
-            self.spec.name, dtype=self._dtype(), use_safetensors=True, **told
+        model, about = AutoModelForSequenceClassification.from_pretrained(
+            self.spec.name, dtype=self._dtype(), use_safetensors=True, output_loading_info=True, **told
         )
+        if not self._headless:
+            need_weights(about["missing_keys"], config)
         return model.to(self.device).eval(), AutoTokenizer.from_pretrained(self.spec.name, **told)
 
     def _limit(self) -> int:
@@ -87,7 +91,7 @@ class LocalReward:
         config = self.model.config.get_text_config()
         known = getattr(config, "max_position_embeddings", None) or LONGEST
         if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-            known -= 2  # their positions are counted from behind the padding's
+            known -= int(config.pad_token_id or 0) + 1  # their positions are counted from behind the padding's
         model = min(int(known), int(self.tokenizer.model_max_length), LONGEST)
         return min(self.options.number("max_length") or model, int(known))
 
@@ -176,21 +180,11 @@ class LocalReward:
 
 
 class CrossEncoderReward(LocalReward):
-    """A cross-encoder of sentence-transformers: it reads question and answer together. Its activation is left out."""
+    """A cross-encoder of sentence-transformers that is a sequence classifier: it reads question and answer together. Its
+    activation is left out, and so are all modules behind the classifier.
+    """
 
     module = "sentence_transformers"
-
-    def _loaded(self) -> tuple[Any, Any]:
-        from sentence_transformers import CrossEncoder
-
-        encoder = CrossEncoder(
-            self.spec.name,
-            revision=self.spec.revision,
-            device=self.device,
-            trust_remote_code=trusted(self.spec),
-            model_kwargs={"use_safetensors": True, "dtype": self._dtype()},
-        ).eval()
-        return encoder[0].auto_model if hasattr(encoder, "__getitem__") else encoder.model, encoder.tokenizer
 
     def _with_template(self) -> bool | None:
         return bool(super()._with_template())

@@ -10,6 +10,7 @@ Settings of a model under `options`, besides those of the caller:
     kv_cache_memory_bytes, tensor_parallel_size, pipeline_parallel_size, enable_prefix_caching, enforce_eager, max_lora_rank,
     cpu_offload_gb, hf_config_path   as vLLM calls them
     data_parallel_size   copies of the model, each on GPUs of its own, that share the requests
+    (without a GPU, parts of a model get cores of their own, but where env.VLLM_CPU_OMP_THREADS_BIND says which)
     lora            folder of an adapter that every request goes through
     chat_template   file of a chat template to use instead of the model's own
     body.chat_template_kwargs.NAME   a value for the chat template, as with backend openai
@@ -77,6 +78,7 @@ ANSWER_CHANGING = frozenset(
 )
 IN_FLIGHT = 2048
 """Requests handed to the engine at once, which queues them itself: several times what it computes together."""
+DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 Kind = Literal["chat", "reward", "embed"]
 
 
@@ -129,6 +131,7 @@ class Settings(Options):
         given |= {name: self.share(name) for name in ENGINE_SHARES}
         given |= {name: self.truth(name) for name in ENGINE_TRUTHS}
         given |= {name: self.text(name) for name in ENGINE_WORDS}
+        self.choice("dtype", DTYPES, "auto")
         given |= {"model": self.spec.name, "revision": self.spec.revision, "max_model_len": self.number("max_length")}
         given["trust_remote_code"] = trusted(self.spec) or None
         return {name: value for name, value in given.items() if value is not None}
@@ -149,6 +152,8 @@ class Settings(Options):
         if kind == "reward":
             engine.pop("max_model_len", None)  # what is longer is cut here, not refused there
         template, adapter = self.text("chat_template"), self.text("lora")
+        if adapter and not (Path(adapter) / "adapter_config.json").is_file():
+            raise UsageError(f"model {self.spec.name}, options, lora: {adapter} is no folder with an adapter_config.json")
         return {
             "kind": kind,
             "engine": engine,

@@ -99,6 +99,7 @@ class Worker:
                 )
         except OSError:
             ours.close()
+            self.log.close()
             raise
         self._socket = ours
         self._out = ours.makefile("wb")
@@ -304,7 +305,7 @@ class Engine:
                 if self._resting:
                     return None
             if refused is not None:
-                return f"{refused}\n{words}"
+                return refused if self._explained else f"{refused}\n{words}"
             if life == RESTARTS:
                 return f"the engine died twice, the last time with {ending(worker.process.returncode)}:\n{words}"
         return None
@@ -312,6 +313,7 @@ class Engine:
     def _feed(self, worker: Worker, listener: threading.Thread) -> str | None:
         """Send what is asked as it is asked, until the worker ends; why it refused to load the model, if it did."""
         self._refused: str | None = None
+        self._explained = False
         while listener.is_alive() and not self._resting:
             with self._state:
                 if not self._outbox:
@@ -329,7 +331,7 @@ class Engine:
         for rows in worker.rows():
             for row in rows:
                 if row["id"] == READY:
-                    self._refused = row["detail"]
+                    self._refused, self._explained = row["detail"], row["error"] == "request"
                     continue
                 with self._state:  # before anybody is told: with its last answer a step is over, and the engine may rest
                     pending = self._pending.pop(row["id"], None)

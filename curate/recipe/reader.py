@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curate.errors import RecipeError, UsageError
 from curate.export.recipes import export_problems
+from curate.models.options import option_fault
 from curate.models.spec import ModelSpec, key_fault
 from curate.operator import Operator
 from curate.operators import OPERATORS
@@ -252,6 +253,8 @@ class _Reading:
                 self.problems.add((*place, "api_key"), f"{self.shown((*place, 'api_key'))}: {fault}")
             if spec is not None:
                 specs[key] = spec
+                if (fault := option_fault(spec, key)) is not None:
+                    self.problems.add((*place, "options"), f"{self.shown(place)}: {fault}")
         return specs
 
     def read_source(self) -> tuple[Source, ...] | None:

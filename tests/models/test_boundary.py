@@ -94,6 +94,15 @@ def test_what_has_no_answer_cannot_be_measured(words: Any, messages: list[dict[s
         measured(words, messages)
 
 
+def test_half_a_surrogate_pair_is_refused(words: Any) -> None:
+    for told in (
+        [USER, {"role": "assistant", "content": "a\ud800"}],
+        [{**USER, "content": "\ud800"}, {"role": "assistant", "content": "a"}],
+    ):
+        with pytest.raises(Unmeasurable, match="the tokenizer refuses this text"):
+            measured(words, told)
+
+
 def test_a_template_that_changes_the_answer_is_refused(words: Any) -> None:
     before = words.chat_template
     words.chat_template = before.replace("message['content']", "message['content'] | upper")

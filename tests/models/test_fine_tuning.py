@@ -67,6 +67,16 @@ def test_the_same_seed_gives_the_same_numbers_and_nobody_else_is_disturbed(tmp_p
     assert not np.array_equal(first, trained(1, np.arange(60)[::-1].copy()))
 
 
+def test_what_is_dropped_out_is_drawn_anew_in_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.decoder(tmp_path)
+    model, seeds, real = trainer(tmp_path, 10).new(3, FAST), [], torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: (seeds.append(seed), real(seed))[1])
+    for _ in range(3):
+        model.train(np.arange(10))
+    model.close()
+    assert len(set(seeds)) == 3
+
+
 def test_a_model_without_a_head_is_given_one_by_the_seed(tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 

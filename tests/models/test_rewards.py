@@ -110,6 +110,12 @@ def test_a_template_that_refuses_is_that_rows_error() -> None:
     assert good.error is None
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_half_a_surrogate_pair_is_that_rows_error(pairs: bool) -> None:
+    bad, good = Rendering(tiny.tokenizer(pairs=pairs), 64).render([conversation("kind \ud800"), conversation("kind")])
+    assert (bad.error or "").startswith("request: the tokenizer refuses this text: ") and good.error is None
+
+
 # -- neighbours
 
 
@@ -152,6 +158,40 @@ def test_a_conversation_that_ends_with_what_could_be_padding_is_read_to_its_end(
     assert local.score([conversation("kind"), conversation("rude " * 9)]).values[0] == pytest.approx(wanted, abs=1e-5)
 
 
+def test_a_model_that_names_its_padding_reads_as_transformers_does(tmp_path: Path) -> None:
+    """It was trained so: the last token before what looks like padding is read, even where that is the conversation's own."""
+    model = tiny.decoder(tmp_path)
+    model.config.pad_token_id = tiny.tokenizer().eos_token_id
+    model.save_pretrained(tmp_path)
+    local = local_model(spec(tmp_path), "reward")
+    (one,) = local.rendering.render([conversation("kind")])
+    assert one.ids[-1] == model.config.pad_token_id
+    with torch.no_grad():
+        wanted = model(input_ids=torch.tensor([one.ids])).logits[0].numpy()
+        shorter = model(input_ids=torch.tensor([one.ids[:-1]])).logits[0].numpy()
+    assert wanted == pytest.approx(shorter, abs=1e-5)
+    assert local.score([conversation("kind"), conversation("rude " * 9)]).values[0] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_positions_that_are_counted_from_behind_the_paddings_are_fewer(tmp_path: Path) -> None:
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    words = tiny.tokenizer(pairs=True)
+    words.model_input_names = ["input_ids", "attention_mask"]
+    words.model_max_length = 10**30  # as many are published
+    words.save_pretrained(tmp_path)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    told = {
+        "max_position_embeddings": 12 + words.pad_token_id + 1,
+        "num_labels": 1,
+        "pad_token_id": words.pad_token_id,
+        "type_vocab_size": 1,
+    }
+    RobertaForSequenceClassification(RobertaConfig(vocab_size=len(words), **shape, **told)).save_pretrained(tmp_path)
+    found = local_model(spec(tmp_path), "reward").score([conversation("kind " * 30)])
+    assert found.errors == [None] and found.cut.tolist() == [36 - 12]
+
+
 def test_rewards_are_raw(tmp_path: Path) -> None:
     model = tiny.encoder(tmp_path)
     with torch.no_grad():
@@ -188,6 +228,34 @@ def test_only_safetensors_are_read(tmp_path: Path) -> None:
         local_model(spec(tmp_path), "reward")
 
 
+@pytest.mark.parametrize("backend", ["transformers", "sentence_transformers"])
+def test_a_checkpoint_without_a_trained_head_never_scores(tmp_path: Path, backend: str) -> None:
+    """The library would draw the head at random and say nothing."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = tiny.tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_labels=1
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    with pytest.raises(
+        StepError, match="LlamaForCausalLM, has no weights for score.weight, so that its scores would be random: name"
+    ):
+        local_model(spec(tmp_path, backend), "reward")
+
+
+def test_a_cross_encoder_whose_head_was_lost_never_scores(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tiny.encoder(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["classifier.bias"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(StepError, match="BertForSequenceClassification, has no weights for classifier.bias, so that"):
+        local_model(spec(tmp_path, "sentence_transformers"), "reward")
+
+
 def test_a_models_own_code_runs_only_if_the_environment_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.decoder(tmp_path)
     config = tmp_path / "config.json"
@@ -197,6 +265,13 @@ def test_a_models_own_code_runs_only_if_the_environment_names_it(tmp_path: Path,
     with pytest.raises(StepError, match=f"code of its own: if you trust it, set {REMOTE_CODE}="):
         local_model(spec(tmp_path), "reward")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "nonsense"])
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path, device: str) -> None:
+    tiny.decoder(tmp_path)
+    with pytest.raises(StepError, match="cannot be loaded: "):
+        local_model(spec(tmp_path, device=device), "reward")
 
 
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
@@ -251,6 +326,14 @@ def test_a_reward_that_is_no_number_is_an_error_and_not_kept(tmp_path: Path) -> 
         assert np.isnan(found.values[:, 0]).tolist() == [False, True]
         assert found.errors == [None, "engine: the model gave a number that is none"]
         assert len(session.reward("rm").shelf) == 1  # type: ignore[union-attr]
+
+
+def test_an_endless_reward_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.decoder(tmp_path)
+    local = local_model(spec(tmp_path), "reward")
+    monkeypatch.setattr(local, "_logits", lambda batch: np.full((len(batch), 1), np.inf, np.float32))
+    found = local.score([conversation("kind")])
+    assert np.isnan(found.values).all() and found.errors == ["engine: the model gave a number that is none"]
 
 
 # -- trained on the spot

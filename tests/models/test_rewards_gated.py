@@ -99,6 +99,15 @@ def test_the_mixture_is_that_of_a_slow_computation_in_any_company(tmp_path: Path
     assert np.ptp(expected[:, 0]) > 0.1 and not (tmp_path / "ran").exists()
 
 
+def test_gates_and_rewards_are_computed_in_float32_behind_a_body_in_half_of_it(tmp_path: Path) -> None:
+    weights = checkpoint(tmp_path)
+    half = local_model(spec(tmp_path, dtype="bfloat16"), "reward")
+    assert half.model.regression_layer.weight.dtype == half.model.gating.layers[0].weight.dtype == torch.float32
+    assert half.model.reward_transform_matrix.dtype == torch.float32 and half.model.model.norm.weight.dtype == torch.bfloat16
+    expected = np.array([slowly(weights, tmp_path, one) for one in CONVERSATIONS])
+    assert np.abs(half.score(CONVERSATIONS).values - expected).max() < 0.1 * np.abs(expected).max()
+
+
 def test_gates_depend_on_the_prompt_alone(tmp_path: Path) -> None:
     """Where but one objective has a reward, score over reward is its gate."""
     checkpoint(tmp_path)

@@ -122,13 +122,13 @@ def test_a_part_cut_short_is_passed_over_and_its_rows_can_be_put_again(tmp_path:
     assert shelf.get(keys(1, 2))[1].tolist() == [True, False]
 
 
-def test_a_part_whose_keys_were_changed_is_passed_over(tmp_path: Path) -> None:
-    VectorShelf(tmp_path, "s").put(keys(1), rows(1))
+def test_a_part_whose_keys_were_changed_is_passed_over_with_all_its_rows(tmp_path: Path) -> None:
+    VectorShelf(tmp_path, "s").put(keys(1, 2), rows(1, 2))
     (path,) = parts(tmp_path)
     content = bytearray(path.read_bytes())
-    content[-20] ^= 1  # the keys end 12 bytes before the end
+    content[-2 * 12 - 1] ^= 1  # the last byte of the keys: a row is 12 bytes
     path.write_bytes(content)
-    assert not VectorShelf(tmp_path, "s").get(keys(1))[1].any()
+    assert not VectorShelf(tmp_path, "s").get(keys(1, 2))[1].any()
 
 
 def test_what_is_no_number_is_not_kept(tmp_path: Path) -> None:

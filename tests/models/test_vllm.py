@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -200,6 +201,14 @@ def test_an_engine_that_cannot_load_says_why_with_its_log(tmp_path: Path) -> Non
         assert {reply.error for reply in replies} == {"engine"}
         assert "config" in (replies[0].detail or "") and "\n" in (replies[0].detail or "")
     assert not workers()
+
+
+def test_a_model_without_a_chat_template_is_refused_in_a_sentence(folder: Path, tmp_path: Path) -> None:
+    tiny.without_template(shutil.copytree(folder, tmp_path / "bare"))
+    with Session({"m": spec(tmp_path / "bare")}, tmp_path / "store") as session:
+        [reply] = session.chat("m").reply([ask("a")])
+    assert reply.error == "engine" and (reply.detail or "").startswith("the model has no chat template")
+    assert "\n" not in (reply.detail or "")
 
 
 def test_a_model_of_the_hub_is_called_as_on_a_server(tmp_path: Path) -> None:

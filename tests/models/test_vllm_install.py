@@ -35,6 +35,11 @@ def test_an_interpreter_that_is_not_there_says_the_way_out() -> None:
         need_interpreter("/nowhere/python")
 
 
+def test_an_interpreter_without_vllm_is_not_started() -> None:
+    with pytest.raises(UsageError, match=f"{sys.executable} has no vllm; python: names it; `curate vllm install` builds another"):
+        need_interpreter(sys.executable)
+
+
 def test_what_an_interpreter_lacks_is_told() -> None:
     here = look(sys.executable)
     assert here is not None and here.packages["pyarrow"] and here.version is None

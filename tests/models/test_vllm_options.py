@@ -64,8 +64,9 @@ def engine_arguments(options: dict[str, Any], kind: Kind, *more: str) -> dict[st
     return found
 
 
-def test_quantisation_and_parallel_options_reach_the_engine() -> None:
-    found = engine_arguments(GIVEN | {"max_length": 2048, "lora": "/adapter"}, "chat", "enable_lora", "runner")
+def test_quantisation_and_parallel_options_reach_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    found = engine_arguments(GIVEN | {"max_length": 2048, "lora": str(tmp_path)}, "chat", "enable_lora", "runner")
     expected = GIVEN | {"model": "org/model", "revision": "abc", "max_model_len": 2048, "enable_lora": True, "runner": "auto"}
     assert {name: found[name] for name in expected} == expected
     rewarded = engine_arguments({"quantization": "awq", "tensor_parallel_size": 2}, "reward", "runner")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from curate.models.session import Session
 from curate.models.spec import ModelSpec
@@ -83,3 +84,25 @@ def test_what_is_too_long_is_cut_as_transformers_back_end_cuts_it_and_counted(
         theirs = other.reward("rm").rewards([long, ()])
     assert ours.cut[0] == theirs.cut[0] > 0 and abs(ours.values[0, 0] - theirs.values[0, 0]) < 1e-4
     assert (ours.errors[1] or "").startswith("request") and (theirs.errors[1] or "").startswith("request")
+
+
+def test_a_model_in_two_parts_gives_the_same_rewards(folder: Path, truth: np.ndarray, tmp_path: Path) -> None:
+    with Session({"rm": spec(folder, tensor_parallel_size=2)}, tmp_path) as session:
+        found = session.reward("rm").rewards(CONVERSATIONS[:3])
+    assert found.errors == [None] * 3 and np.abs(found.values - truth[:3]).max() < 1e-4
+
+
+def test_a_checkpoint_without_a_trained_head_never_scores(tmp_path: Path) -> None:
+    """vLLM would score with a head of whatever lay in memory."""
+    need_vllm()
+    lost = tiny.reward_model(tmp_path / "rm")
+    weights = load_file(lost / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, lost / "model.safetensors", {"format": "pt"})
+    models = {"lost": spec(lost), "chat": spec(tiny.chat_model(tmp_path / "chat"))}
+    with Session(models, tmp_path / "store") as session:
+        for key, saved in (("lost", "LlamaForSequenceClassification"), ("chat", "Qwen2ForCausalLM")):
+            found = session.reward(key).rewards(CONVERSATIONS[:2])
+            assert np.isnan(found.values).all()
+            assert (found.errors[0] or "").startswith(f"engine: the checkpoint, {saved}, has no head that gives scores, so that")
+            assert "\n" not in (found.errors[0] or "")

@@ -63,9 +63,19 @@ def test_why_tells_which_tokens_surprised_a_model(tmp_path: Path) -> None:
     values = [token["logprob"] for token in row["logprobs.m"]]
     parts = spans(row["response"], [token["end"] for token in row["logprobs.m"]])
     assert parts == ["no", ",", " not", " at", " all", ""]
-    [told] = [event.text for event in why(done.version, row["response_id"]).events if event.step == "likelihood"]
+    events = why(done.version, row["response_id"]).events
+    [told] = [event.text for event in events if (event.step, event.did) == ("likelihood", "saw")]
     worst = parts[values.index(min(values))]
     assert f"m: 6 tokens, the least likely {f'“{worst}”' if worst else 'token 6'} {min(values):.3g}"[:-1] in told
+
+
+def test_scores_by_models_are_told_of_the_step_that_asked_them(tmp_path: Path) -> None:
+    done = run(tmp_path, FAKE, "  - likelihood: {model: m}\n  - features: {measures: [words]}\n")
+    [rows] = Store(tmp_path / "store").read(done.stages[-1].snapshot, ["response_id"])
+    events = why(done.version, rows["response_id"][0].as_py()).events
+    assert not any("came with" in event.text for event in events)
+    [told] = [event.text for event in events if (event.step, event.did) == ("likelihood", "scored")]
+    assert told.startswith("m logprob -") and "; m mean_logprob -" in told
 
 
 def test_both_sides_of_a_pair_are_told(tmp_path: Path) -> None:
@@ -87,3 +97,14 @@ def test_what_is_not_there_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="are no longer in .*; run the recipe again"):
         next(token_logprobs(Store(tmp_path / "elsewhere"), kept.version, "likelihood"))
     assert least_likely(Store(tmp_path / "elsewhere"), kept.version, "likelihood", "0" * 64) == []
+
+
+def test_tokens_that_are_wanted_later_make_a_version_of_their_own_and_stay(tmp_path: Path) -> None:
+    plain = run(tmp_path, FAKE, "  - likelihood: {model: m}\n")
+    told = run(tmp_path, FAKE, "  - likelihood: {model: m, tokens: true}\n")
+    assert (plain.published, told.published, told.version.number) == (True, True, 2)
+    assert told.version.manifest["content"] == plain.version.manifest["content"]
+    held(told, tmp_path)
+    again = run(tmp_path, FAKE, "  - likelihood: {model: m}\n")
+    assert (again.published, again.version.number) == (False, 2)
+    held(again, tmp_path)
