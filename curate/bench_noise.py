@@ -142,6 +142,8 @@ class Plan:
     rates: tuple[float, ...]
     methods: tuple[str, ...] = METHODS
     seeds: int = 3
+    left_out: tuple[str, ...] = ()
+    """Why other methods are not among them, a sentence each."""
 
     def plants(self) -> Iterator[tuple[Kind, float, int]]:
         """Kind, rate and seed of each plant: all of one seed before the next, so that whoever stops early has all kinds."""
@@ -160,15 +162,20 @@ def bench(subject: Subject, plan: Plan, known: Iterable[Run] = (), settings: Set
     """Every run: one dictionary for each plant and method. known: runs made before on the same subject, not made again."""
     made = {_key(run): run for run in known}
     for kind, rate, seed in plan.plants():
-        held = noise_bench.held_out(subject.given.groups_N, HELD, seed)
-        wrong = noise_bench.plant(subject.given, held, kind, rate, subject.measure(kind), seed)
+        planted: noise_bench.Planted | None = None
         for method in plan.methods:
             run: Run = {"kind": kind, "rate": rate, "seed": seed, "method": method}
             if (before := made.get(_key(run))) is not None:
                 yield before
                 continue
-            found = noise_bench.one(subject.given, wrong, held, method, noise_bench.with_seed(settings, seed))
-            yield run | found | {"shares": list(noise_bench.SHARES)}
+            planted = planted or _planted(subject, kind, rate, noise_bench.with_seed(settings, seed))
+            yield run | planted.judged(method) | {"shares": list(noise_bench.SHARES)}
+
+
+def _planted(subject: Subject, kind: Kind, rate: float, settings: Settings) -> noise_bench.Planted:
+    held = noise_bench.held_out(subject.given.groups_N, HELD, settings.seed)
+    wrong = noise_bench.plant(subject.given, held, kind, rate, subject.measure(kind), settings.seed)
+    return noise_bench.Planted(subject.given, wrong, held, settings)
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, float, int, str]:
@@ -316,6 +323,7 @@ def write(subject: Subject, plan: Plan, runs: Sequence[Run], out: Path) -> list[
         "model": subject.model,
         "pairs_digest": subject.digest,
         "asked": {"kinds": plan.kinds, "rates": plan.rates, "methods": plan.methods, "seeds": plan.seeds},
+        "methods_left_out": plan.left_out,
         "complete": len(runs) == plan.total,
         "use": choice.method if choice else None,
         "advice": said,
@@ -332,6 +340,7 @@ def write(subject: Subject, plan: Plan, runs: Sequence[Run], out: Path) -> list[
         "seeds": number(len({run["seed"] for run in runs})),
     }
     more = [f"{plural(subject.left_out, 'pair')} of the file were not drawn."] if subject.left_out else []
+    more += plan.left_out
     more += [] if len(runs) == plan.total else [f"Stopped early: {len(runs):,} of {plan.total:,} runs."]
     how = (
         f"Flips were planted in {100 * (1 - HELD):.0f} % of the pairs; accuracy is on the rest, which share no prompt and no "

@@ -1,8 +1,12 @@
 """Laws every operator obeys, whatever its parameters; parametrised from the dictionary, so that none is left out."""
 
+import atexit
 import json
 import pickle
+import shutil
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +24,7 @@ from curate.operator import DatasetOperator, Made, Operator, ShardOperator
 from curate.operators import OPERATORS
 from curate.store.store import Snapshot, Store
 from curate.tables import Grain
+from tests.models import tiny
 
 TEXTS = [
     "The answer is 42.",
@@ -106,7 +111,12 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"raters": ["rm:quality", "judge:helpful"], "how": "kendall", "min_agreement": 0.4},
         {"raters": ["rm:quality", "judge:helpful"], "how": "spread", "max_spread": 1.0},
     ],
-    "peer_review": [{"model": "words"}, {"use": ["length"], "noise": 0.2, "learner": "mlp", "related": "apart"}],
+    "peer_review": [
+        {"model": "words"},
+        {"use": ["length"], "noise": 0.2, "learner": "mlp", "related": "apart"},
+        {"learner": "implicit", "use": ["one:dpo", "other:dpo"]},
+        {"learner": "fine_tuned", "model": "trainable", "rounds": 2, "folds": 2, "noise": 0.2, "learning_rate": 1e-3},
+    ],
     "label_em": [{"use": ["length"]}, {"model": "words", "annotator": "rater", "drop": False, "cross_fit": False}],
     "inject_noise": [{"rate": 0.3}, {"rate": 0.2, "kind": "gap", "by": "rm:quality"}, {"rate": 0.2, "kind": "annotator"}],
     "flip": [{}, {"by": "peer_review:flip_prob", "above": 0.3}],
@@ -159,6 +169,12 @@ def scores(random: np.random.Generator) -> list[dict[str, Any]]:
     return made if random.random() < 0.9 else []
 
 
+def implied(number: int) -> list[dict[str, Any]]:
+    """Rewards that two policies imply."""
+    values = np.random.default_rng(number).normal(size=2).tolist()
+    return [{"rater": rater, "aspect": "dpo", "value": value} for rater, value in zip(("one", "other"), values, strict=True)]
+
+
 def votes(random: np.random.Generator) -> list[dict[str, Any]]:
     told = [None, 0.0, 0.5, 1.0, 0.8]
 
@@ -191,7 +207,8 @@ def table_of(grain: Grain, prompts: int, seed: int) -> pa.Table:
                 row |= {"response": texts[0], "response_id": f"r{len(rows):04d}", "model": "m", "scores": scores(random)}
             elif grain == "pairs":
                 row |= {"chosen": texts[0], "rejected": texts[1], "chosen_id": f"c{len(rows)}", "rejected_id": f"d{len(rows)}"}
-                row |= {"pair_id": f"p{len(rows):04d}", "chosen_scores": scores(random), "rejected_scores": scores(random)}
+                sides = [scores(random) + implied(2 * len(rows) + side) for side in range(2)]
+                row |= {"pair_id": f"p{len(rows):04d}", "chosen_scores": sides[0], "rejected_scores": sides[1]}
                 row["votes"] = votes(random)
             rows.append(row)
     return tables.from_rows(rows, grain)
@@ -221,6 +238,22 @@ def cases() -> Iterator[Any]:
                 yield pytest.param((name, parameters, grain), id=f"{name}-{number}-{grain}")
 
 
+@cache
+def tiny_model() -> Path:
+    """A sequence classifier of a few weights, for what is trained whole."""
+    pytest.importorskip("torch").set_num_threads(1)
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tiny.decoder(folder)
+    return folder
+
+
+def trainable(parameters: dict[str, Any]) -> dict[str, ModelSpec]:
+    """That model, where the parameters name it."""
+    named = parameters.get("model") == "trainable"
+    return {"trainable": ModelSpec(backend="transformers", name=str(tiny_model()), kind="reward")} if named else {}
+
+
 @pytest.fixture(params=cases())
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     name, parameters, grain = request.param
@@ -239,7 +272,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
             )
         )
         parameters = parameters | {"file": str(path)}
-    with Session(FAKES, tmp_path / "models") as session:
+    with Session(FAKES | trainable(parameters), tmp_path / "models") as session:
         yield Case(OPERATORS[name](name=name, **parameters), grain, session)
 
 
@@ -286,7 +319,9 @@ def test_the_same_answer_twice_and_after_pickling(case: Case, tmp_path: Path) ->
     first = result(ready(operator, session)(table)).to_pylist()
     assert first == result(ready(again, session)(table)).to_pylist()
     if isinstance(operator, CallsModels):
-        with Session(FAKES, tmp_path / "anew") as anew:  # asked again, not read from the ledger
+        with Session(
+            FAKES | trainable(operator.parameters()), tmp_path / "anew"
+        ) as anew:  # asked again, not read from the ledger
             assert first == result(ready(again, anew)(table)).to_pylist()
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from curate.bench_noise import Plan
 
-MOST = 5_000
+QUICK_METHODS = "untreated,confident_learning,trimmed,label_em,peer_review,peer_review_apart,oracle"
 SAID_EVERY = 30.0
 
 bench = typer.Typer(
@@ -28,16 +28,29 @@ bench = typer.Typer(
 @bench.command("noise", epilog="Example: curate bench noise pairs.jsonl --rates 0,0.2,0.4 --out bench")
 def noise(
     data: Annotated[Path, typer.Argument(help="A version's folder, or a file of pairs that `curate lint` reads, too.")],
-    rates: Annotated[str, typer.Option(metavar="A,B", help="Shares of labels to flip.")] = "0,0.1,0.2,0.3,0.4",
+    rates: Annotated[
+        str, typer.Option(metavar="A,B", help="Shares of labels to flip.", show_default="0,0.1,0.2,0.3,0.4; quick: 0,0.3")
+    ] = "",
     kinds: Annotated[
-        str, typer.Option(metavar="A,B", help="Kinds of flips: symmetric, length, gap, annotator.")
-    ] = "symmetric,length",
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Kinds of flips: symmetric, length, gap, annotator.",
+            show_default="symmetric,length; quick: symmetric",
+        ),
+    ] = "",
     methods: Annotated[str, typer.Option(metavar="A,B", help="Methods to compare; all if not given.", show_default=False)] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of held-out prompts and of flips.")] = 3,
+    seeds: Annotated[int, typer.Option(min=0, help="Draws of held-out prompts and of flips.", show_default="3; quick: 2")] = 0,
     model: Annotated[
         str, typer.Option(help="A sentence-transformers model; lexical vectors (hashing) if not given.", show_default=False)
     ] = "",
-    limit: Annotated[int, typer.Option(min=0, help="Pairs to use at most, drawn by whole prompts; 0 for all.")] = MOST,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, help="Pairs to use at most, drawn by whole prompts; 0 for all.", show_default="5000; quick: 2000"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: fewer pairs, rates, kinds, draws and methods, unless they are given.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for noise.html and noise.json.")] = Path("bench-noise"),
     as_json: JsonOption = False,
 ) -> None:
@@ -48,14 +61,22 @@ def noise(
     from curate import bench_noise
     from curate.models.spec import ModelSpec
 
-    plan = _plan(rates, kinds, methods, seeds)
+    plan = _plan(
+        rates or ("0,0.3" if quick else "0,0.1,0.2,0.3,0.4"),
+        kinds or ("symmetric" if quick else "symmetric,length"),
+        methods or (QUICK_METHODS if quick else ""),
+        seeds or (2 if quick else 3),
+    )
+    most = limit if limit is not None else 2_000 if quick else 5_000
     spec = ModelSpec(backend="sentence_transformers", name=model) if model else ModelSpec(backend="hashing", name="lexical")
     table = _pairs(data)
-    drawn = bench_noise.some(table, limit)
+    drawn = bench_noise.some(table, most)
     if drawn.num_rows < table.num_rows:
         typer.echo(f"{drawn.num_rows:,} of {table.num_rows:,} pairs, drawn by whole prompts; --limit 0 takes all", err=True)
     if not model:
         typer.echo("vectors are lexical: they compare words and spelling, not meaning; --model takes a better one", err=True)
+    for said in plan.left_out:
+        typer.echo(said, err=True)
     subject = bench_noise.compared(data.resolve().name, drawn, spec, table.num_rows - drawn.num_rows)
     known = bench_noise.known_runs(out, subject)
     runs: list[dict[str, Any]] = []
@@ -69,12 +90,12 @@ def noise(
         stopped = True
     if not runs:
         raise typer.Exit(130)
-    said = bench_noise.write(subject, plan, runs, out)
+    advised = bench_noise.write(subject, plan, runs, out)
     if as_json:
-        print_json({"complete": not stopped, "advice": said, "summary": bench_noise.summary(runs)})
+        print_json({"complete": not stopped, "advice": advised, "summary": bench_noise.summary(runs)})
     else:
         typer.echo(bench_noise.as_text(bench_noise.summary(runs)))
-        typer.echo("\n" + "\n".join(said) + f"\nwrote {out / bench_noise.PAGE} and {out / bench_noise.RESULT}")
+        typer.echo("\n" + "\n".join(advised) + f"\nwrote {out / bench_noise.PAGE} and {out / bench_noise.RESULT}")
     if stopped:
         typer.echo(f"stopped after {len(runs):,} of {plan.total:,} runs; the same command goes on from there", err=True)
         raise typer.Exit(130)
@@ -82,7 +103,7 @@ def noise(
 
 def _plan(rates: str, kinds: str, methods: str, seeds: int) -> "Plan":
     from curate.bench_noise import Plan
-    from curate.maths.noise_baselines import METHODS
+    from curate.maths.noise_baselines import METHODS, missing
     from curate.maths.planted import KINDS
 
     asked, wanted = _names(methods) or list(METHODS), _names(kinds)
@@ -95,8 +116,11 @@ def _plan(rates: str, kinds: str, methods: str, seeds: int) -> "Plan":
         raise UsageError(f"--rates: numbers with commas between, got {rates!r}") from error
     if not shares or not all(0 <= share <= 0.5 for share in shares):
         raise UsageError(f"--rates: shares from 0 to 0.5, got {rates!r}")
-    methods_in_order = tuple(method for method in METHODS if method in asked)
-    return Plan(tuple(kind for kind in KINDS if kind in wanted), shares, methods_in_order, seeds)
+    unable = missing(asked)
+    if unable and methods:
+        raise UsageError("; ".join(unable.values()))
+    methods_in_order = tuple(method for method in METHODS if method in asked and method not in unable)
+    return Plan(tuple(kind for kind in KINDS if kind in wanted), shares, methods_in_order, seeds, tuple(unable.values()))
 
 
 def _names(text: str) -> list[str]:

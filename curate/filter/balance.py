@@ -12,6 +12,7 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from curate import tables
 from curate.filter.texts import ROW_ID, grain_of
 from curate.maths import chance, selection
+from curate.maths.planted import refuse_truth
 from curate.maths.series import one_series, series_field
 from curate.operator import Cut, DatasetOperator
 from curate.tables import Grain
@@ -53,6 +54,7 @@ class Balance(DatasetOperator):
     @field_validator("by")
     @classmethod
     def _groupable(cls, by: str) -> str:
+        refuse_truth(by.rpartition(".")[2] if by.startswith("evidence.") else "", by)
         if by == "prompt" or by.startswith("meta.") or (by.startswith("evidence.") and by.count(".") >= 2):
             return by
         types = {str(tables.SCHEMAS[g].field(by).type) for g in ALL if by in tables.SCHEMAS[g].names}

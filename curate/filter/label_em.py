@@ -21,14 +21,15 @@ class LabelEm(WrongLabels):
     """Expectation maximisation over right and wrong labels; `label_prob` becomes the pair's soft label.
 
     Evidence for every pair: label_prob (probability that the label is right), margin (log odds that the chosen side is
-    better, before who labelled it is considered), reliability (of the pair's annotator), and the noise of the whole set
-    with its 95 % interval. Null where a feature has no number; such a pair is kept. Cross-fitted unless told otherwise:
-    in-sample, a head that memorises finds every label right.
+    better, before who labelled it is considered), reliability (of the pair's annotator; of several, each label is judged by
+    what the annotator's other labels tell), and the noise of the whole set with its 95 % interval. Null where a feature has
+    no number; such a pair is kept. Cross-fitted unless told otherwise: in-sample, a head that memorises finds every label
+    right.
 
     Source: LCPO / RE-PO; see curate/maths/label_em.py.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     annotator: Literal["rater", "source", "domain", "chosen_model"] | None = Field(
         default=None, description="Who gave the label: rater (of the pair's first vote) or a column; one for all if not given."

@@ -36,7 +36,7 @@ class PeerReview(WrongLabels):
     Source: Collaborative Reward Modeling (CRM); see curate/maths/peer_review.py for what differs.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     learner: Literal["linear", "mlp", "implicit", "fine_tuned"] = Field(
         default="linear",

@@ -20,35 +20,44 @@ SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Volumes, as shares of the pairs, at which purity is told."""
 
 
-def one(given: Comparisons, wrong: np.ndarray, held: np.ndarray, method: str, settings: Settings) -> dict[str, Any]:
-    """One method on one plant. wrong: (N,) flips planted in the pairs that are not held; held: (N,) whole groups."""
-    signs = np.where(wrong, -1, 1).astype(np.float32)
-    rows = np.flatnonzero(~held)
-    training = Comparisons(
-        given.differences_ND[rows] * signs[rows, None],
-        given.groups_N[rows],
-        np.where(wrong[rows, None], given.sides_N2[rows, ::-1], given.sides_N2[rows]),
-        given.scales_D,
-    )
-    started = time.process_time()
-    found = noise_baselines.verdict(method, training, settings, wrong=wrong[rows])
-    seconds = time.process_time() - started
-    planted = wrong[rows]
-    return {
-        "method": method,
-        "planted": float(planted.mean()),
-        "accuracy": peer_review.held_out_accuracy(found.head_D, given.differences_ND[held]),
-        "auc": noise_rate.area_under_curve(found.suspicion, planted),
-        **_found("drop", found.dropped, planted),
-        **_found("flip", found.flip_prob > 0.5, planted),
-        "flagged": float(found.dropped.mean()),
-        "purity": purity(found.suspicion, planted),
-        "noise": found.noise,
-        "noise_low": found.low,
-        "noise_high": found.high,
-        "ece": noise_rate.calibration_error(found.flip_prob, planted),
-        "cpu_seconds": seconds,
-    }
+class Planted:
+    """Pairs with known flips in those that are not held out, and what methods make of them."""
+
+    def __init__(self, given: Comparisons, wrong: np.ndarray, held: np.ndarray, settings: Settings) -> None:
+        """wrong: (N,) flips planted in the pairs that are not held; held: (N,) whole groups."""
+        rows = np.flatnonzero(~held)
+        self.planted, self.settings = wrong[rows], settings
+        self.held_ND = given.differences_ND[held]
+        signs = np.where(self.planted, -1, 1).astype(np.float32)
+        sides = given.sides_N2[rows]
+        self.training = Comparisons(
+            given.differences_ND[rows] * signs[:, None],
+            given.groups_N[rows],
+            np.where(self.planted[:, None], sides[:, ::-1], sides),
+            given.scales_D,
+        )
+        self.shared = noise_baselines.Shared(self.training, settings)
+
+    def judged(self, method: str) -> dict[str, Any]:
+        """How one method does. Its CPU seconds are those it takes alone, what it shares with others included."""
+        seconds, started = self.shared.work_out(method), time.process_time()
+        found = noise_baselines.verdict(method, self.training, self.settings, self.planted, self.shared)
+        seconds += time.process_time() - started
+        return {
+            "method": method,
+            "planted": float(self.planted.mean()),
+            "accuracy": peer_review.held_out_accuracy(found.head_D, self.held_ND),
+            "auc": noise_rate.area_under_curve(found.suspicion, self.planted),
+            **_found("drop", found.dropped, self.planted),
+            **_found("flip", found.flip_prob > 0.5, self.planted),
+            "flagged": float(found.dropped.mean()),
+            "purity": purity(found.suspicion, self.planted),
+            "noise": found.noise,
+            "noise_low": found.low,
+            "noise_high": found.high,
+            "ece": noise_rate.calibration_error(found.flip_prob, self.planted),
+            "cpu_seconds": seconds,
+        }
 
 
 def _found(what: str, told: np.ndarray, planted: np.ndarray) -> dict[str, float]:

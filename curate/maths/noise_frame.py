@@ -1,4 +1,4 @@
-"""What every method that looks for wrong labels is given: scaled differences, groups that folds keep whole, and folds."""
+"""What every method that looks for wrong labels is given: differences, their scales, groups that folds keep whole, and folds."""
 
 from typing import NamedTuple
 
@@ -11,19 +11,20 @@ from curate.maths.clusters import components
 MIN_PAIRS = 20
 MIN_GROUPS = 2
 SAME = 1e-12  # mean square of a difference that is rounding alone
+LARGEST = 1e33  # beyond that, sums over pairs overflow float32
 
 
 class Comparisons(NamedTuple):
     """N labelled pairs, all of whose numbers are finite."""
 
     differences_ND: np.ndarray
-    """Features of the chosen side minus the rejected side's, scaled, float32."""
+    """Features of the chosen side minus the rejected side's, as they were given, float32: no copy is made of them."""
     groups_N: np.ndarray
     """Pairs that share a prompt or a response, directly or through others, have one number."""
     sides_N2: np.ndarray
     """Numbers of the chosen and the rejected response, from 0; equal numbers are the same response."""
     scales_D: np.ndarray
-    """What each feature was multiplied with: weights of scaled features times this are weights of the given ones."""
+    """What each feature is to be multiplied with before it is learnt from, (D,) float32; 0 for one that never differs."""
 
 
 def comparisons(
@@ -44,7 +45,7 @@ def comparisons(
             "all pairs share one prompt, or are linked by responses they share: no fold can be held out; add other prompts"
         )
     scales = scales_of(differences_ND, blocks)
-    return Comparisons((differences_ND * scales).astype(np.float32, copy=False), groups, sides_N2, scales)
+    return Comparisons(differences_ND.astype(np.float32, copy=False), groups, sides_N2, scales)
 
 
 def groups_of(prompts_N: np.ndarray, sides_N2: np.ndarray) -> np.ndarray:
@@ -65,6 +66,8 @@ def scales_of(differences_ND: np.ndarray, blocks: list[int]) -> np.ndarray:
     for size in blocks:
         part = differences_ND[:, begin : begin + size]
         square = float(np.einsum("nd,nd->", part, part, dtype=np.float64)) / len(part)
+        if square > LARGEST**2:
+            raise DataError(f"a feature differs by about {np.sqrt(square):.0e} between the sides; give it in a larger unit")
         if square > SAME:
             factors[begin : begin + size] = np.sqrt(2 * np.sqrt(size) / square)
         begin += size

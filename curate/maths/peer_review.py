@@ -5,7 +5,8 @@ head ranks highest; the share falls from all pairs to 1 - noise while they warm 
 never within a batch: batches cut from a sorted list are all alike, and selecting within them keeps the noise.
 
 Source: Collaborative Reward Modeling; the schedule is that of Han et al., "Co-teaching", 2018, arXiv:1804.06872. What is
-added here: strength of the prior, noise and flip probabilities are read off margins of heads that did not see the pair.
+added here: strength of the prior, noise and flip probabilities are read off margins of heads that did not see the pair; and a
+level of each response's own beside its features (a random effect), which is what the other pairs of a response tell of it.
 """
 
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from curate.maths.noise_rate import Noise, estimate, flip_probability
 from curate.maths.pair_heads import Frame, Heads
 
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-LEVEL = 3.0
-"""Spread of a response's own level beside a feature's."""
+LEVELS = (0.5, 1.0, 3.0)
+"""Spreads of responses' own levels that are tried, log odds."""
+NEAR = 10.0
+"""Largest ratio of the strength beside levels, or of its inverse, to the strength chosen for heads without them."""
 BAG = 0.9
 """Share of the training pairs each reviewer is given: what makes the two differ."""
-REPEATS = 2
-"""Draws of folds over which margins that weigh related labels are averaged."""
 TUNING_PAIRS = 20_000
 UNREADABLE = 0.45
 """Noise above which labels hardly tell anything: such an estimate is no ground for trimming further."""
@@ -73,9 +74,9 @@ class Review(NamedTuple):
     noise: Noise
     strength: float
     level: float
-    """Spread of responses' own levels that was used; 0 where they did not help."""
+    """Spread of responses' own levels that was used, log odds; 0 where they did not help."""
     head_D: np.ndarray
-    """Weights of the scaled features of a linear head trained on the labels as corrected."""
+    """Weights of the features as given, of a linear head trained on the labels as corrected."""
 
     def kinds(self) -> np.ndarray:
         """0 robust, 1 ambiguous, 2 wrong, (N,): by flip probability, and by how much the loss changes over rounds."""
@@ -88,18 +89,32 @@ class Tuned(NamedTuple):
 
     strength: float
     noise: Noise
+    untrimmed: float
+    """The strength for heads that are trained on all labels."""
 
 
-def review(given: Comparisons, settings: Settings) -> Review:
-    """Review all pairs. Time grows with pairs x features x folds."""
-    tuned = tune(given, settings)
+class Prepared(NamedTuple):
+    """What every method that judges some pairs begins with."""
+
+    frame: Frame
+    tuned: Tuned
+
+
+def prepare(given: Comparisons, settings: Settings) -> Prepared:
+    """The pairs ready for fitting, and what cross-validation chooses."""
+    frame = pair_heads.frame_of(given.differences_ND, given.scales_D)
+    return Prepared(frame, tune(given, settings, frame))
+
+
+def review(given: Comparisons, settings: Settings, prepared: Prepared | None = None) -> Review:
+    """Review all pairs. Time grows with pairs x features x folds. prepared: of the same pairs, where it is there already."""
+    frame, tuned = prepared or prepare(given, settings)
     rate = tuned.noise.rate if settings.noise is None else settings.noise
     fold = folds_of(given.groups_N, settings.folds, settings.seed)
-    frame = pair_heads.frame_of(given.differences_ND)
     if settings.learner == "mlp":
         told = _network_rounds(given, fold, rate, settings)
     else:
-        told = _told(_rounds(frame, fold, rate, tuned.strength, settings), fold)
+        told = _told(_rounds(frame, fold, rate, tuned.strength, settings))
     noise = estimate((told.margin_a + told.margin_b) / 2, given.groups_N, settings.seed)
     told_by, noise, level = _with_related(given, frame, told, noise, rate, tuned.strength, settings)
     flip = flip_probability(told_by, noise if settings.noise is None else noise._replace(rate=settings.noise))
@@ -107,12 +122,15 @@ def review(given: Comparisons, settings: Settings) -> Review:
     return Review(*told, flip, told.keep_rate >= 0.5, noise, tuned.strength, level, head)
 
 
-def tune(given: Comparisons, settings: Settings) -> Tuned:
-    """Strength and noise under which labels of held-out groups are most likely, on at most TUNING_PAIRS pairs."""
+def tune(given: Comparisons, settings: Settings, frame: Frame | None = None) -> Tuned:
+    """Strength and noise under which labels of held-out groups are most likely, on at most TUNING_PAIRS pairs.
+
+    frame: of all pairs, where it is there already.
+    """
     rows = some_groups(given.groups_N, TUNING_PAIRS, settings.seed)
     groups = given.groups_N[rows]
     fold = folds_of(groups, settings.folds, settings.seed)
-    frame = pair_heads.frame_of(given.differences_ND[rows])
+    frame = _of_rows(given, rows, frame)
     strengths = np.array(STRENGTHS if settings.strength is None else [settings.strength])
     plain = held_out(frame, fold, strengths, 0.0)
     best = _best(plain, strengths, groups)
@@ -120,7 +138,15 @@ def tune(given: Comparisons, settings: Settings) -> Tuned:
     if rate <= 0:
         return best
     trimmed = _best(held_out(frame, fold, strengths, min(rate, UNREADABLE)), strengths, groups)
-    return trimmed if trimmed.noise.likelihood > best.noise.likelihood or settings.noise is not None else best
+    better = trimmed.noise.likelihood > best.noise.likelihood or settings.noise is not None
+    return trimmed._replace(untrimmed=best.strength) if better else best
+
+
+def _of_rows(given: Comparisons, rows: np.ndarray, frame: Frame | None) -> Frame:
+    """The frame of some pairs: that of all, if it is these."""
+    if frame is not None and len(rows) == len(given.groups_N):
+        return frame
+    return pair_heads.frame_of(given.differences_ND, given.scales_D, rows)
 
 
 def held_out(frame: Frame, fold_N: np.ndarray, strengths: np.ndarray, rate: float, rounds: int = 6) -> np.ndarray:
@@ -158,20 +184,19 @@ def thresholds(margins_NK: np.ndarray, base_NK: np.ndarray, rate: float) -> np.n
 def _best(margins_NS: np.ndarray, strengths: np.ndarray, groups_N: np.ndarray) -> Tuned:
     noises = [estimate(column, groups_N, resamples=0) for column in margins_NS.T]
     place = int(np.argmax([noise.likelihood for noise in noises]))
-    return Tuned(float(strengths[place]), noises[place])
+    return Tuned(float(strengths[place]), noises[place], float(strengths[place]))
 
 
 # -- rounds of review
 
 
 class Round(NamedTuple):
-    """What the heads of one round make of all pairs; columns are folds."""
+    """What is made of each pair by the two heads that were not trained on its fold, each (N,)."""
 
-    margins_a: np.ndarray
-    margins_b: np.ndarray
-    kept_a: np.ndarray
-    """Whether head a ranks the pair among those to keep."""
-    kept_b: np.ndarray
+    margin_a: np.ndarray
+    margin_b: np.ndarray
+    kept: np.ndarray
+    """Share of the two that rank the pair among those to keep."""
 
 
 class Told(NamedTuple):
@@ -187,7 +212,7 @@ class Told(NamedTuple):
 def _rounds(frame: Frame, fold_N: np.ndarray, rate: float, strength: float, settings: Settings) -> list[Round]:
     """Rounds in which the heads of each fold choose the other's pairs."""
     folds = int(fold_N.max()) + 1
-    outside = fold_N[:, None] != np.arange(folds)
+    outside, row = fold_N[:, None] != np.arange(folds), np.arange(len(fold_N))
     random = np.random.default_rng(settings.seed)
     base = np.concatenate([outside & (random.random(outside.shape) < BAG) for _ in "ab"], axis=1).astype(np.float32)
     everyone = np.concatenate([outside, outside], axis=1)
@@ -196,19 +221,18 @@ def _rounds(frame: Frame, fold_N: np.ndarray, rate: float, strength: float, sett
         heads = pair_heads.fit(frame, keep, np.full(2 * folds, strength), start=heads)
         margin = pair_heads.margins(frame, heads)
         kept = margin >= thresholds(margin, everyone, rate * min(1.0, (number + 1) / settings.warm))
-        rounds.append(Round(margin[:, :folds], margin[:, folds:], kept[:, :folds], kept[:, folds:]))
+        own, other = (row, fold_N), (row, fold_N + folds)
+        rounds.append(Round(margin[own], margin[other], kept[own] * 0.5 + kept[other] * 0.5))
         chosen = kept if settings.reviewer == "self" else np.roll(kept, folds, axis=1)
         keep = base * chosen
     return rounds
 
 
-def _told(rounds: list[Round], fold_N: np.ndarray, warm: int = 3) -> Told:
-    """Of each pair what the heads of its fold said, which were not trained on it."""
-    at = np.arange(len(fold_N)), fold_N
-    losses = np.stack([np.logaddexp(0, -(r.margins_a[at] + r.margins_b[at]) / 2) for r in rounds])
-    kept = np.stack([(r.kept_a[at] * 0.5 + r.kept_b[at] * 0.5) for r in rounds[min(warm, len(rounds) - 1) :]])
-    last = rounds[-1]
-    return Told(last.margins_a[at], last.margins_b[at], kept.mean(axis=0), losses.mean(axis=0), losses.std(axis=0))
+def _told(rounds: list[Round], warm: int = 3) -> Told:
+    """The evidence of all rounds."""
+    losses = np.stack([np.logaddexp(0, -(r.margin_a + r.margin_b) / 2) for r in rounds])
+    kept = np.stack([r.kept for r in rounds[min(warm, len(rounds) - 1) :]])
+    return Told(rounds[-1].margin_a, rounds[-1].margin_b, kept.mean(axis=0), losses.mean(axis=0), losses.std(axis=0))
 
 
 def _with_related(
@@ -216,34 +240,35 @@ def _with_related(
 ) -> tuple[np.ndarray, Noise, float]:
     """Margins that also weigh other labels of the same prompts and responses, if those make held-out labels likelier.
 
-    Each pair's own label, and those of its copies, are left out of what judges it.
+    Each pair's own label, and those of its copies, are left out of what judges it. Where pairs too close to call were left out
+    beforehand, levels find flips better still: heads that keep the pairs with the largest margins also learn the order of a
+    prompt's responses from which of them are paired at all.
     """
     best = (told.margin_a + told.margin_b) / 2, noise, 0.0
     if settings.related == "apart":
         return best
     rate = min(noise.rate if settings.noise is None else rate, UNREADABLE)
-    level, strength = _tune_related(given, rate, strength, settings)
+    level, strength = _tune_related(given, frame, rate, strength, settings)
     frame = frame._replace(sides_N2=given.sides_N2, level=level)
-    margin = np.zeros(len(given.groups_N), dtype=np.float32)
-    for seed in range(settings.seed, settings.seed + REPEATS):
-        fold = couple_folds(given.sides_N2, 2 * settings.folds, seed)
-        found = _told(_rounds(frame, fold, rate, strength, settings)[-1:], fold)
-        margin += (found.margin_a + found.margin_b) / (2 * REPEATS)
+    fold = couple_folds(given.sides_N2, 2 * settings.folds, settings.seed)
+    last = _rounds(frame, fold, rate, strength, settings)[-1]
+    margin = (last.margin_a + last.margin_b) / 2
     anew = estimate(margin, given.groups_N, settings.seed)
     return (margin, anew, level) if anew.likelihood > noise.likelihood else best
 
 
-def _tune_related(given: Comparisons, rate: float, strength: float, settings: Settings) -> tuple[float, float]:
+def _tune_related(given: Comparisons, frame: Frame, rate: float, strength: float, settings: Settings) -> tuple[float, float]:
     """Level of responses and strength under which labels of held-out pairs are most likely."""
     rows = some_groups(given.groups_N, TUNING_PAIRS, settings.seed)
     numbers, sides = np.unique(given.sides_N2[rows], return_inverse=True)
     sides_N2 = sides.reshape(-1, 2)
     fold = couple_folds(sides_N2, settings.folds, settings.seed)
-    strengths = np.array([s for s in STRENGTHS if strength / 30 <= s <= strength] if settings.strength is None else [strength])
-    found = []
-    for level in (0.0, LEVEL) if len(numbers) < 2 * len(rows) else (0.0,):
-        frame = pair_heads.frame_of(given.differences_ND[rows], sides_N2, level)
-        tuned = _best(held_out(frame, fold, strengths, rate), strengths, given.groups_N[rows])
+    near = [s for s in STRENGTHS if strength / NEAR <= s <= strength * NEAR] if settings.strength is None else [strength]
+    strengths = np.array(near)
+    frame, found = _of_rows(given, rows, frame), []
+    for level in (0.0, *LEVELS) if len(numbers) < 2 * len(rows) else (0.0,):
+        levelled = frame._replace(sides_N2=sides_N2, level=level)
+        tuned = _best(held_out(levelled, fold, strengths, rate), strengths, given.groups_N[rows])
         found.append((tuned.noise.likelihood, level, tuned.strength))
     _, level, strength = max(found)
     return level, strength
@@ -266,7 +291,7 @@ def _network_rounds(given: Comparisons, fold_N: np.ndarray, rate: float, setting
     margin_a, margin_b, kept = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for fold in range(folds):
         held = fold_N == fold
-        for number, (margins, keeps) in enumerate(_network_fold(given.differences_ND, ~held, rate, settings, fold)):
+        for number, (margins, keeps) in enumerate(_network_fold(given, ~held, rate, settings, fold)):
             margin_a[number, held], margin_b[number, held] = margins[0][held], margins[1][held]
             kept[number, held] = (keeps[0][held] * 0.5 + keeps[1][held] * 0.5).astype(np.float32)
     losses = np.logaddexp(0, -(margin_a + margin_b) / 2)
@@ -275,11 +300,11 @@ def _network_rounds(given: Comparisons, fold_N: np.ndarray, rate: float, setting
 
 
 def _network_fold(
-    differences_ND: np.ndarray, training_N: np.ndarray, rate: float, settings: Settings, fold: int
+    given: Comparisons, training_N: np.ndarray, rate: float, settings: Settings, fold: int
 ) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
     """Each round's margins and keeps of all pairs, by both networks."""
-    random = np.random.default_rng([settings.seed, fold])
-    networks = [pair_heads.new_network(differences_ND.shape[1], settings.hidden, random) for _ in "ab"]
+    random, differences, scales = np.random.default_rng([settings.seed, fold]), given.differences_ND, given.scales_D
+    networks = [pair_heads.new_network(len(scales), settings.hidden, random) for _ in "ab"]
     memory = [pair_heads.no_moments(network) for network in networks]
     keeps = [training_N.copy(), training_N.copy()]
     found: list[tuple[list[np.ndarray], list[np.ndarray]]] = []
@@ -291,8 +316,8 @@ def _network_fold(
             if settings.curriculum and found:
                 margin = found[-1][0][reviewer]
                 rows = rows[np.argsort(-np.digitize(margin[rows], _quarters(margin)), kind="stable")]
-            networks[own], memory[own] = pair_heads.train_epoch(differences_ND, rows, networks[own], memory[own], decay)
-        margins = [pair_heads.network_margins(differences_ND, network) for network in networks]
+            networks[own], memory[own] = pair_heads.train_epoch(differences, scales, rows, networks[own], memory[own], decay)
+        margins = [pair_heads.network_margins(differences, scales, network) for network in networks]
         share = rate * min(1.0, (number + 1) / settings.warm)
         keeps = [m >= thresholds(m[:, None], training_N[:, None], share)[0] for m in margins]
         found.append((margins, keeps))

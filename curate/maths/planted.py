@@ -7,6 +7,14 @@ import numpy as np
 Kind = Literal["symmetric", "gap", "length", "annotator"]
 KINDS: tuple[Kind, ...] = ("symmetric", "gap", "length", "annotator")
 ANNOTATOR_SPREAD = 0.8
+TRUTH = "planted"
+"""Measure that tells which labels were planted wrong: for reports, never for a step."""
+
+
+def refuse_truth(measure: str, named: str) -> None:
+    """ValueError if a step would read the planted truth, whichever step wrote it. named: how the parameter names the measure."""
+    if measure == TRUTH:
+        raise ValueError(f"{named} is the planted truth: reports read it, no step does")
 
 
 def chances(

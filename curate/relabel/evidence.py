@@ -5,9 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import tables
+from curate.maths.planted import refuse_truth
 
-TRUTH = "planted"
-"""Measure that tells which labels were planted wrong: for reports, never for a step."""
 RIGHT = "label_prob"
 """Measure that is the probability of a right label; all other probabilities read here are of a wrong one."""
 TURNED = "turned"
@@ -29,8 +28,7 @@ def evidence_field(by: str) -> str:
 def split(by: str) -> tuple[str, str]:
     """Step and name of a measure."""
     step, _, name = by.rpartition(":")
-    if name == TRUTH:
-        raise ValueError(f"{by} is the planted truth: reports read it, no step does")
+    refuse_truth(name, by)
     if not step or not name:
         raise ValueError(f"evidence is named as step:name, such as peer_review:flip_prob, got {by}")
     return step, name

@@ -9,10 +9,9 @@ from pydantic import Field, model_validator
 
 from curate import tables
 from curate.maths import chance
-from curate.maths.planted import chances
+from curate.maths.planted import TRUTH, chances
 from curate.maths.series import one_series, series_field
 from curate.operator import DatasetOperator
-from curate.relabel.evidence import TRUTH
 from curate.relabel.goal import exchange
 from curate.tables import Grain
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from curate.bench_noise import as_text
 from curate.maths import noise_bench
-from curate.maths.noise_baselines import METHODS
+from curate.maths.noise_baselines import METHODS, missing
 from curate.maths.noise_frame import Comparisons, comparisons
 from curate.maths.peer_review import Settings
 
@@ -93,6 +93,9 @@ def main() -> None:
     listed = json.loads(SPLITS.read_text(encoding="utf-8"))
     assert listed == splits(sorted(set(debates.tolist()))), "the committed splits are not those of these debates"
     print(f"{len(gap):,} pairs, {len(set(debates))} debates, {asked.splits} splits")
+    unable = missing(asked.methods)
+    print(*unable.values(), sep="\n", end="\n" if unable else "")
+    methods = [method for method in asked.methods if method not in unable]
     for rate in asked.rates:
         runs = []
         draws = asked.draws if rate else 1
@@ -100,9 +103,8 @@ def main() -> None:
             held = np.isin(debates, out)
             measure = {"length": gap, "gap": np.abs(gap)}.get(asked.kind)
             wrong = noise_bench.plant(given, held, asked.kind, rate, measure, 1000 * (draw + 1) + listed.index(out))
-            for method in asked.methods:
-                found = noise_bench.one(given, wrong, held, method, Settings())
-                runs.append({"kind": asked.kind, "rate": rate, "seed": seed, **found})
+            planted = noise_bench.Planted(given, wrong, held, Settings())
+            runs += [{"kind": asked.kind, "rate": rate, "seed": seed, **planted.judged(method)} for method in methods]
         rows = noise_bench.summary(runs)
         print(as_text(rows), flush=True)
         for row in rows:

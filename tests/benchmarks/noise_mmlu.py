@@ -21,7 +21,7 @@ import numpy as np
 
 from curate.bench_noise import as_text
 from curate.maths import noise_bench
-from curate.maths.noise_baselines import METHODS
+from curate.maths.noise_baselines import METHODS, missing
 from curate.maths.noise_frame import Comparisons, comparisons
 from curate.maths.peer_review import Settings
 from curate.models.session import Session
@@ -135,6 +135,9 @@ def main() -> None:
     answers, differences, gap = read(Path(os.environ["CURATE_TEST_DATA"]), asked.pairs, asked.cache)
     listed = splits(sorted(set(answers.categories_N.tolist())))
     print(f"{len(gap):,} pairs, {len(set(answers.questions_N.tolist())):,} questions, {asked.splits} splits by category")
+    unable = missing(asked.methods)
+    print(*unable.values(), sep="\n", end="\n" if unable else "")
+    methods = [method for method in asked.methods if method not in unable]
     for features in asked.features:
         given = compared(answers, differences, SETS[features])
         print(f"\nfeatures: {features} ({given.differences_ND.shape[1]} numbers)", flush=True)
@@ -143,9 +146,8 @@ def main() -> None:
             for seed, out in enumerate(listed[: asked.splits]):
                 held = np.isin(answers.categories_N, out)
                 wrong = noise_bench.plant(given, held, "symmetric", rate, gap, 1000 + seed)
-                for method in asked.methods:
-                    found = noise_bench.one(given, wrong, held, method, Settings())
-                    runs.append({"kind": "symmetric", "rate": rate, "seed": seed, **found})
+                planted = noise_bench.Planted(given, wrong, held, Settings())
+                runs += [{"kind": "symmetric", "rate": rate, "seed": seed, **planted.judged(method)} for method in methods]
             print(as_text(noise_bench.summary(runs)), flush=True)
 
 

@@ -3,12 +3,14 @@
     python -m tests.benchmarks.noise_speed [--rows 100000] [--width 384] [--filters ...] [--larger 10]
 
 Pairs: prompts of four responses, all six pairs of them, labelled by a teacher with 30 % flips; features as the operators keep
-them. Memory is the peak over what the process held before it read the features, as a multiple of the features' bytes.
-`--larger 10` runs each again on ten times the rows. Targets: 100k x 384 within 60 CPU s and 3 x the features; 1M within 12 x
-the CPU time of 100k.
+them, in the store's batches. Memory is the peak over what the process held before it read the features (they count as 1,
+and as 1 more where batches are put together), as a multiple of the bytes of rows x width; the implicit learner reads two
+margins instead; a library is imported beforehand. `--larger 10` runs each again on ten times the rows. Targets: 100k x 384
+within 60 CPU s and 3 x the features; 1M within 12 x the CPU time of 100k.
 """
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -26,12 +28,15 @@ from curate.filter.label_em import LabelEm
 from curate.filter.peer_review import PeerReview
 from curate.filter.wrong_labels import WrongLabels
 from curate.maths import noise_baselines
+from curate.maths.noise_baselines import METHODS
 from curate.maths.noise_rate import area_under_curve
 from curate.maths.peer_review import Settings
 
 FLIPS = 0.3
 SHARD = 10_000
 """Rows to which a decision is applied at once, as runs do."""
+BLOCK = 4098
+"""Rows made at once and in a batch: about as many as the store's, and whole prompts."""
 SIDES_OF_SIX = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 Told = dict[str, np.ndarray]
 
@@ -80,28 +85,57 @@ FILTERS: dict[str, Callable[[pa.Table], np.ndarray]] = {
     "label_em": em(),
     "label_em apart": em(related="apart"),
     "label_em annotators": em(annotator="source"),
-    **{name: by_method(name) for name in ("untreated", "small_loss", "margin", "confident_learning", "two_averaged", "trimmed")},
+    **{name: by_method(name) for name in METHODS if name not in ("label_em", "oracle") and "review" not in name},
 }
 
 
-def features_of(rows: int, width: int, seed: int = 0) -> pa.Table:
-    """Differences of unit vectors of a prompt's responses, with flips that `wrong` tells."""
-    random = np.random.default_rng(seed)
-    prompts = -(-rows // 6)
+def write_features(path: Path, rows: int, width: int, seed: int = 0) -> None:
+    """Differences of unit vectors of a prompt's responses, with flips that `wrong` tells, in batches as the store's."""
+    worth_D = np.random.default_rng(seed).normal(size=width).astype(np.float32)
+    with pa.OSFile(str(path), "wb") as sink:
+        writer = None
+        for start in range(0, rows, BLOCK):
+            table = block_of(min(BLOCK, rows - start), worth_D, start, np.random.default_rng([seed, start]))
+            writer = writer or pa.ipc.new_file(sink, table.schema)
+            writer.write_table(table)
+        assert writer is not None
+        writer.close()
+
+
+def block_of(rows: int, worth_D: np.ndarray, start: int, random: np.random.Generator) -> pa.Table:
+    """Whole prompts: rows from `start` on, which is a multiple of six."""
+    prompts, width = -(-rows // 6), len(worth_D)
     vectors = random.normal(size=(4 * prompts, width)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    worth = vectors @ random.normal(size=width).astype(np.float32)
+    worth = vectors @ worth_D
     sides = (4 * np.arange(prompts)[:, None, None] + np.array(SIDES_OF_SIX)).reshape(-1, 2)[:rows]
     wrong = random.random(rows) < FLIPS
     turned = (worth[sides[:, 0]] < worth[sides[:, 1]]) ^ wrong
     sides[turned] = sides[turned, ::-1]
     difference = vectors[sides[:, 0]] - vectors[sides[:, 1]]
     lists = pa.FixedSizeListArray.from_arrays(pa.array(difference.ravel()), width)
+    seen = random.normal(1, 1, (rows, 2)) * np.where(wrong, -1, 1)[:, None]
+    implied = pa.FixedSizeListArray.from_arrays(pa.array(seen.astype(np.float32).ravel()), 2)
     who = pa.array([f"worker {n}" for n in range(200)]).take(pa.array(random.integers(0, 200, rows)))
-    numbers = {"prompt": sides[:, 0] // 4, "chosen": sides[:, 0], "rejected": sides[:, 1]}
+    first = 4 * (start // 6)
+    numbers = {"prompt": first + sides[:, 0] // 4, "chosen": first + sides[:, 0], "rejected": first + sides[:, 1]}
     told = {name: pa.array(values.astype(np.uint64)) for name, values in numbers.items()}
     cut = pa.array(np.zeros(rows, dtype=np.float32))
-    return pa.table({"x": lists} | told | {"cut": cut, "annotator": who, "wrong": pa.array(wrong)})
+    return pa.table({"x": lists, "implied": implied} | told | {"cut": cut, "annotator": who, "wrong": pa.array(wrong)})
+
+
+def read_features(path: Path, name: str) -> pa.Table:
+    """The features as a filter is given them."""
+    left_out = "x" if name == "peer_review implicit" else "implied"
+    with pa.OSFile(str(path)) as source:
+        fields = [n for n, field in enumerate(pa.ipc.open_file(source).schema) if field.name != left_out]
+        table = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields)).read_all()
+    names = ["x" if column == "implied" else column for column in table.column_names]
+    table = table.rename_columns(names)
+    if name in ("label_em", "label_em apart"):
+        at = table.schema.get_field_index("annotator")
+        table = table.set_column(at, "annotator", pa.array([""] * table.num_rows))
+    return table
 
 
 def held_bytes(what: str) -> int:
@@ -112,24 +146,17 @@ def held_bytes(what: str) -> int:
 
 def measured(name: str, path: Path) -> dict[str, float]:
     """One filter, in this process."""
+    if name in noise_baselines.LIBRARIES:
+        importlib.import_module(f"{name}.filter")
     before = held_bytes("VmRSS")
-    with pa.OSFile(str(path)) as source:
-        features = pa.ipc.open_file(source).read_all()
-    wrong = features["wrong"].to_numpy()
-    if name == "label_em" or name == "label_em apart":
-        features = features.set_column(features.schema.get_field_index("annotator"), "annotator", pa.array([""] * len(wrong)))
-    if name == "peer_review implicit":
-        seen = np.random.default_rng(0).normal(1, 1, (len(wrong), 2)) * np.where(wrong, -1, 1)[:, None]
-        features = features.set_column(0, "x", pa.FixedSizeListArray.from_arrays(pa.array(seen.astype(np.float32).ravel()), 2))
+    features = read_features(path, name)
     started = time.process_time()
     suspicion = FILTERS[name](features)
     seconds = time.process_time() - started
-    size = features["x"].nbytes
     return {
         "cpu": seconds,
-        "memory": (held_bytes("VmHWM") - before) / size,
-        "auc": area_under_curve(suspicion, wrong),
-        "size": size,
+        "memory": held_bytes("VmHWM") - before,
+        "auc": area_under_curve(suspicion, features["wrong"].to_numpy()),
     }
 
 
@@ -156,14 +183,12 @@ def main() -> None:
         sizes = [asked.rows, *([asked.rows * asked.larger] if asked.larger else [])]
         paths = [Path(folder) / f"{rows}.arrow" for rows in sizes]
         for rows, path in zip(sizes, paths, strict=True):
-            table = features_of(rows, asked.width)
-            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
-            del table
+            write_features(path, rows, asked.width)
         print(f"{'filter':24}" + "".join(f"{rows:>12,} rows: CPU s   x features    AUC" for rows in sizes))
         for name in asked.filters:
             found = [apart(name, path) for path in paths]
-            cells = "".join(f"{one['cpu']:25.1f}{one['memory']:12.1f}{one['auc']:8.3f}" for one in found)
+            held = [one["memory"] / (4 * rows * asked.width) for one, rows in zip(found, sizes, strict=True)]
+            cells = "".join(f"{one['cpu']:25.1f}{of:12.2f}{one['auc']:8.3f}" for one, of in zip(found, held, strict=True))
             ratio = f"   {found[1]['cpu'] / found[0]['cpu']:.1f} x" if len(found) > 1 else ""
             print(f"{name:24}{cells}{ratio}", flush=True)
 

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from curate.cli.main import app
-from curate.errors import CurateError
+from curate.errors import CurateError, UsageError
+from curate.maths import noise_baselines
 
 QUICK = ("--rates", "0,0.3", "--kinds", "symmetric", "--seeds", "2", "--methods", "untreated,trimmed,peer_review,oracle")
 
@@ -133,6 +134,27 @@ def test_a_large_file_is_drawn_from_by_whole_prompts(tmp_path: Path) -> None:
     body = json.loads((tmp_path / "out" / "noise.json").read_text())
     assert (body["pairs"], body["prompts"], body["pairs_left_out"]) == (40, 10, 60)  # four pairs to a prompt
     assert "40 of 100 pairs, drawn by whole prompts; --limit 0 takes all" in told.stderr
+
+
+def test_a_library_that_is_not_here_is_told_in_a_line_and_in_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise_baselines, "find_spec", lambda name: None)
+    told = bench(pairs(tmp_path / "pairs.jsonl"), tmp_path / "out", "--rates", "0.3", "--kinds", "gap", "--seeds", "1")
+    line = "cleanlab is not installed: pip install 'curate[noise]' adds its row"
+    body = json.loads((tmp_path / "out" / "noise.json").read_text())
+    assert told.exit_code == 0 and line in told.stderr and body["methods_left_out"] == [line]
+    assert body["asked"]["methods"] == [method for method in noise_baselines.METHODS if method != "cleanlab"]
+    assert "cleanlab is not installed" in (tmp_path / "out" / "noise.html").read_text()
+    asked = bench(tmp_path / "pairs.jsonl", tmp_path / "out", "--methods", "cleanlab,oracle")
+    assert isinstance(asked.exception, UsageError) and line in str(asked.exception)
+
+
+def test_a_quick_look_takes_less_of_all_that_is_not_asked_for(tmp_path: Path) -> None:
+    data = pairs(tmp_path / "pairs.jsonl")
+    assert bench(data, tmp_path / "out", "--quick", "--seeds", "1", "--limit", "40").exit_code == 0
+    body = json.loads((tmp_path / "out" / "noise.json").read_text())
+    methods = ["untreated", "confident_learning", "trimmed", "label_em", "peer_review", "peer_review_apart", "oracle"]
+    assert body["asked"] == {"kinds": ["symmetric"], "rates": [0.0, 0.3], "methods": methods, "seeds": 1}
+    assert body["pairs"] == 40
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from curate.maths.label_em import label_em, likeliest, posterior, reliabilities
+from curate.maths.label_em import common_reliability, label_em, likeliest, of_annotators, posterior, reliabilities
 from curate.maths.noise_frame import Comparisons, comparisons
-from curate.maths.noise_rate import area_under_curve, logistic
+from curate.maths.noise_rate import area_under_curve, calibration_error, logistic
 from curate.maths.peer_review import Settings
 
 
@@ -106,25 +106,77 @@ def test_factor_and_reliability_are_found_together() -> None:
     better = random.random(20_000) < logistic(truth)  # whether the first side is
     first = better ^ (random.random(20_000) < 0.3)  # whether the label says so
     margin = np.where(first, truth, -truth)
-    factor, told = likeliest(margin / 5, np.zeros(20_000, dtype=np.int64))
-    assert factor == pytest.approx(5, rel=0.25) and told[0] == pytest.approx(0.7, abs=0.02)
-    factor, told = likeliest(margin / 5, np.zeros(20_000, dtype=np.int64), np.array([0.7]))
-    assert factor == pytest.approx(5, rel=0.2) and told[0] == 0.7
+    factor, told = likeliest(margin / 5)
+    assert factor == pytest.approx(5, rel=0.25) and told == pytest.approx(0.7, abs=0.02)
+    factor, told = likeliest(margin / 5, 0.7)
+    assert factor == pytest.approx(5, rel=0.2) and told == pytest.approx(0.7)
     right = posterior(margin, np.full(20_000, 0.7))
     assert right.mean() == pytest.approx(0.7, abs=0.02)  # a fixed point of expectation and maximisation
+
+
+@pytest.mark.parametrize("told", [[0.7, 0.7], [0.95, 0.45]])
+@pytest.mark.parametrize("labels", [5, 50])
+def test_the_factor_is_found_however_many_annotators_there_are_and_whether_they_differ(told: list[float], labels: int) -> None:
+    margin, who, _ = votes(np.tile(told, 10_000 // labels), labels)
+    factor, found = of_annotators(margin / 5, who, 3.0)
+    assert 3 < factor < 6.3 and found.value.mean() == pytest.approx(0.7, abs=0.05)
 
 
 def test_the_reliability_is_the_maximum_of_the_likelihood() -> None:
     side = np.array([0.9, 0.8, 0.3, 0.95, 0.6, 0.1, 0.7])
     grid = np.linspace(0.001, 0.999, 999)
     likelihood = np.log(side[:, None] * grid + (1 - side[:, None]) * (1 - grid)).sum(axis=0)
-    assert reliabilities(side, np.zeros(7, dtype=np.int64))[0] == pytest.approx(grid[likelihood.argmax()], abs=2e-3)
+    assert common_reliability(side) == pytest.approx(grid[likelihood.argmax()], abs=2e-3)
+    told = reliabilities(side, np.zeros(7, dtype=np.int64), 0.9, 0.0)
+    assert told.value == pytest.approx([common_reliability(side)]) and (told.others == told.value[0]).all()
 
 
 def test_an_annotator_of_one_label_is_taken_to_be_like_the_others() -> None:
     side, who = np.r_[np.full(400, 0.99), np.full(100, 0.01), 0.01], np.r_[np.zeros(500, dtype=np.int64), 1]
-    told = reliabilities(side, who)
-    assert told[0] == pytest.approx(0.8, abs=0.02) and 0.5 < told[1] < told[0]
+    told = reliabilities(side, who, 0.8, 5.0)
+    assert told.value[0] == pytest.approx(0.8, abs=0.02) and 0.5 < told.value[1] < told.value[0]
+    assert told.others[-1] == pytest.approx(0.8, abs=0.05)  # its own label says nothing of itself
+
+
+def votes(reliability: np.ndarray, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels of annotators with these reliabilities: margins of what they say, who said it, and which labels are wrong."""
+    random = np.random.default_rng(seed)
+    who = np.repeat(np.arange(len(reliability)), labels)
+    truth = random.normal(0, 2, len(who))
+    better = random.random(len(who)) < logistic(truth)
+    wrong = random.random(len(who)) > reliability[who]
+    return np.where(better ^ wrong, truth, -truth), who, wrong
+
+
+def test_what_others_tell_of_an_annotator_is_as_if_the_label_were_not_there() -> None:
+    margin, who, _ = votes(np.array([0.95, 0.6, 0.8]), 40)
+    side = logistic(margin)
+    told = reliabilities(side, who, 0.8, 5.0)
+    for row in (0, 5, 41, 77, 119):
+        rest = np.arange(120) != row
+        anew = reliabilities(side[rest], who[rest], 0.8, 5.0).value[who[row]]
+        assert told.others[row] == pytest.approx(anew, abs=0.01)
+
+
+def test_annotators_who_do_not_differ_are_all_alike_and_those_who_do_are_told_apart() -> None:
+    margin, who, _ = votes(np.full(300, 0.7), 6)
+    assert np.ptp(of_annotators(margin, who, 1.0)[1].value) < 0.05
+    told = np.tile([0.55, 0.95], 40)
+    margin, who, _ = votes(told, 60)
+    assert np.corrcoef(of_annotators(margin, who, 1.0)[1].value, told)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("labels", [4, 20])
+@pytest.mark.parametrize("rate", [0.2, 0.35])
+def test_many_annotators_make_nobody_surer_than_they_should_be(rate: float, labels: int) -> None:
+    given, wrong = tournaments(rate, 500)
+    total = len(wrong)
+    who = np.random.default_rng(1).permutation(total) % (total // labels)
+    found, alone = label_em(given, who, Settings()), label_em(given, np.zeros(total, dtype=np.int64), Settings())
+    assert calibration_error(1 - found.label_prob, wrong) < calibration_error(1 - alone.label_prob, wrong) + 0.02
+    assert found.reliability.mean() == pytest.approx(1 - rate, abs=0.04)
+    kept = found.label_prob > 0.5
+    assert (1 - found.label_prob[kept]).mean() == pytest.approx(wrong[kept].mean(), abs=0.04)
 
 
 def test_a_noise_that_is_told_is_kept() -> None:

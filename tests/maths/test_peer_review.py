@@ -1,5 +1,8 @@
+from typing import Literal
+
 import numpy as np
 import pytest
+from scipy.optimize import minimize  # type: ignore[import-untyped]
 
 from curate.errors import DataError
 from curate.maths import noise_baselines, noise_bench, pair_heads, peer_review
@@ -48,10 +51,10 @@ def test_a_label_turned_has_its_margin_turned() -> None:
 def test_no_label_is_judged_by_a_head_trained_on_its_group() -> None:
     given, _ = made(0.2, 300)
     fold = folds_of(given.groups_N, 5, 0)
-    frame = pair_heads.frame_of(given.differences_ND)
+    frame = pair_heads.frame_of(given.differences_ND, given.scales_D)
     before = peer_review.held_out(frame, fold, np.array([10.0]), 0.0)[:, 0]
     signs = np.where(fold == 2, -1, 1).astype(np.float32)[:, None]
-    after = peer_review.held_out(frame._replace(turned_ND=frame.turned_ND * signs), fold, np.array([10.0]), 0.0)[:, 0]
+    after = peer_review.held_out(frame._replace(rows_ND=frame.rows_ND * signs), fold, np.array([10.0]), 0.0)[:, 0]
     assert np.allclose(after[fold == 2], -before[fold == 2], atol=0.02)
     assert not np.allclose(after[fold != 2], before[fold != 2], atol=0.02)
 
@@ -97,15 +100,60 @@ def test_what_cannot_be_learnt_from_is_refused_by_name() -> None:
 
 def test_the_fit_is_the_minimum_and_levels_are_fitted_to_responses() -> None:
     given, _ = made(0.2, 300)
-    frame = pair_heads.frame_of(given.differences_ND)
+    frame = pair_heads.frame_of(given.differences_ND, given.scales_D)
     heads = pair_heads.fit(frame, np.ones((300, 1), np.float32), np.array([5.0]), steps=500, tolerance=1e-7)
     margin = pair_heads.margins(frame, heads)[:, 0]
-    slope = frame.turned_ND.T @ (1 / (1 + np.exp(margin))) - 5 * heads.turned_DK[:, 0]
+    slope = frame.rows_ND.T @ (1 / (1 + np.exp(margin))) - 5 * heads.turned_DK[:, 0]
     assert np.abs(slope).max() < 1e-2
     sides = np.array([[0, 1]] * 30 + [[1, 2]] * 30)
-    levels = pair_heads.frame_of(np.zeros((60, 1), np.float32), sides, 1.0)
+    levels = pair_heads.frame_of(np.zeros((60, 1), np.float32), np.ones(1, np.float32))._replace(sides_N2=sides, level=1.0)
     told = pair_heads.fit(levels, np.ones((60, 1), np.float32), np.array([1.0]), steps=300, tolerance=1e-6).levels_RK[:, 0]
     assert told[0] > told[1] > told[2]
+
+
+def test_features_and_levels_are_held_back_each_by_its_own_prior() -> None:
+    random = np.random.default_rng(0)
+    d, sides = random.normal(size=(200, 3)).astype(np.float32), random.permuted(np.tile(np.arange(12), (200, 1)), axis=1)[:, :2]
+    strengths, level = np.array([0.5, 20.0]), 0.7
+    frame = pair_heads.frame_of(d, np.ones(3, np.float32))._replace(sides_N2=sides, level=level)
+    heads = pair_heads.fit(frame, np.ones((200, 2), np.float32), strengths, steps=3000, tolerance=1e-7)
+
+    def loss(both: np.ndarray, strength: float) -> float:
+        weights, levels = both[:3], both[3:]
+        margin = d @ weights + levels[sides[:, 0]] - levels[sides[:, 1]]
+        return float(np.logaddexp(0, -margin).sum() + strength / 2 * weights @ weights + levels @ levels / (2 * level**2))
+
+    for place, strength in enumerate(strengths):
+        least = minimize(loss, np.zeros(15), (strength,), tol=1e-10).x
+        assert np.allclose(pair_heads.weights_of(frame, heads)[:, place], least[:3], atol=2e-3)
+        assert np.allclose(heads.levels_RK[:, place], least[3:], atol=2e-3)
+
+
+def debates(rate: float, seed: int = 0) -> tuple[Comparisons, np.ndarray]:
+    """Twelve prompts of 24 responses, 150 of the pairs of each, their worth hardly told by three features, with flips."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(12, 24, 3))
+    worth = (0.5 * features[..., 0] + random.normal(size=(12, 24))).ravel()
+    left, right = np.triu_indices(24, 1)
+    drawn = [24 * prompt + np.stack([left, right], axis=1)[random.permutation(276)[:150]] for prompt in range(12)]
+    sides = np.concatenate(drawn)
+    wrong = random.random(len(sides)) < rate
+    sides[(worth[sides[:, 0]] < worth[sides[:, 1]]) ^ wrong] = sides[(worth[sides[:, 0]] < worth[sides[:, 1]]) ^ wrong][:, ::-1]
+    flat = features.reshape(-1, 3)
+    difference = (flat[sides[:, 0]] - flat[sides[:, 1]]).astype(np.float32)
+    return comparisons(difference, sides[:, 0] // 24, sides[:, 0], sides[:, 1], [3]), wrong
+
+
+@pytest.mark.parametrize("reviewer", ["peer", "self"])
+def test_responses_that_recur_are_judged_by_how_they_fare_elsewhere(reviewer: Literal["peer", "self"]) -> None:
+    given, wrong = debates(0.2)
+    together = review(given, Settings(reviewer=reviewer))
+    apart = review(given, Settings(reviewer=reviewer, related="apart"))
+    assert together.level in peer_review.LEVELS and apart.level == 0
+    assert area_under_curve(apart.flip_prob, wrong) < 0.75
+    assert area_under_curve(together.flip_prob, wrong) > 0.87
+    assert abs(together.noise.rate - 0.2) <= 0.05
+    assert calibration_error(together.flip_prob, wrong) < 0.05
 
 
 def test_noise_is_read_off_margins() -> None:
@@ -143,7 +191,7 @@ def test_every_method_says_more_than_chance(method: str) -> None:
     given, wrong = made(0.3, 600)
     found = noise_baselines.verdict(method, given, Settings(folds=3), wrong=wrong)
     assert area_under_curve(found.suspicion, wrong) > 0.8
-    assert peer_review.held_out_accuracy(found.head_D * given.scales_D, made(0.0, 500, 7)[0].differences_ND) > 0.8
+    assert peer_review.held_out_accuracy(found.head_D, made(0.0, 500, 7)[0].differences_ND) > 0.8
 
 
 def test_confident_learning_is_what_cleanlab_does() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from curate.export.exporting import export
-from curate.maths.noise_rate import area_under_curve
+from curate.maths.noise_rate import area_under_curve, calibration_error
 from curate.maths.sentences import sentences
 from curate.store.versions import Version
 from tests.recipes.conftest import check_sound, dropped, steps_of, table_of
@@ -180,7 +180,7 @@ def test_lcpo_labels_are_soft_and_right_ones_likelier(lcpo: Version) -> None:
     assert len(pairs) == len(all_pairs(lcpo))  # nothing is dropped: the label says how far it is to be trusted
     label = np.array([pair["label_prob"] for pair in pairs])
     planted = measures(pairs, "inject_noise", "planted") > 0
-    assert label[~planted].mean() > 0.9 > 0.2 > label[planted].mean()
+    assert label[~planted].mean() > 0.9 > 0.25 > label[planted].mean() and calibration_error(1 - label, planted) < 0.05
     assert area_under_curve(1 - label, planted) > 0.9
     for pair in pairs[:50]:  # w = p eta / (p eta + (1 - p)(1 - eta))
         p, eta = 1 / (1 + math.exp(-measure(pair, "label_em", "margin"))), measure(pair, "label_em", "reliability")
