@@ -3,6 +3,9 @@
 A label is wrong with probability `noise`, whatever the pair; a right one agrees with the margin m as often as s(a m), s
 the logistic function. So the label is as the margin says with noise + (1 - 2 noise) s(a m): both numbers are read off the
 margins by maximum likelihood. Large margins still contradicted tell the noise; how fast agreement rises tells the scale.
+
+Weak margins tell them hardly apart: labels that agree little with what is known of the pairs may be wrong, or right and hard
+to foretell. Wrong labels are claimed only where the interval of their share leaves out 0.
 """
 
 from typing import NamedTuple
@@ -10,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 NOISES = np.arange(0.0, 0.495, 0.01)
-SCALES = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 12.0])
-"""Of margins divided by their mean size."""
+SCALES = np.array([0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 12.0])
+"""Of margins divided by their mean size; at 0 they tell nothing of the labels."""
 RESAMPLES = 200
 CLUSTERS = 2000
 """Most parts that are resampled: more groups than that are put together at random, which leaves the spread as it is."""
@@ -34,7 +37,11 @@ class Noise(NamedTuple):
 
 
 def estimate(margins_N: np.ndarray, groups_N: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Noise:
-    """The noise among labels with these out-of-fold margins. groups_N: rows that share a group are resampled together."""
+    """The noise among labels with these out-of-fold margins. groups_N: rows that share a group are resampled together.
+
+    Where no noise at all is within the interval, too, none is claimed: the rate is 0, `high` tells how much there may be.
+    Without resamples it is the likeliest rate, and there is no interval.
+    """
     unit = float(np.abs(margins_N).mean()) or 1.0
     random = np.random.default_rng(seed)
     which, parts = _parts(groups_N, random) if resamples else (None, 1)
@@ -47,6 +54,8 @@ def estimate(margins_N: np.ndarray, groups_N: np.ndarray, seed: int = 0, resampl
     drawn = np.stack([np.bincount(random.integers(parts, size=parts), minlength=parts) for _ in range(resamples)])
     rates = NOISES[(drawn @ sums_GQ).argmax(axis=1) // len(SCALES)]
     low, high = np.quantile(rates, [0.025, 0.975])
+    if low <= 0:
+        rate, scale = 0.0, float(SCALES[sums_GQ.sum(axis=0)[: len(SCALES)].argmax()])
     return Noise(rate, float(min(low, rate)), float(max(high, rate)), scale, unit, likelihood)
 
 

@@ -191,7 +191,7 @@ def _best(margins_NS: np.ndarray, strengths: np.ndarray, groups_N: np.ndarray) -
 
 
 class Round(NamedTuple):
-    """What is made of each pair by the two heads that were not trained on its fold, each (N,)."""
+    """What is made of each judged pair by the two heads that were not trained on its fold, each (N,)."""
 
     margin_a: np.ndarray
     margin_b: np.ndarray
@@ -209,10 +209,14 @@ class Told(NamedTuple):
     loss_spread: np.ndarray
 
 
-def _rounds(frame: Frame, fold_N: np.ndarray, rate: float, strength: float, settings: Settings) -> list[Round]:
-    """Rounds in which the heads of each fold choose the other's pairs."""
-    folds = int(fold_N.max()) + 1
-    outside, row = fold_N[:, None] != np.arange(folds), np.arange(len(fold_N))
+def _rounds(
+    frame: Frame, fold_N: np.ndarray, rate: float, strength: float, settings: Settings, judged: range | None = None
+) -> list[Round]:
+    """Rounds in which the heads of each fold choose the other's pairs. judged: folds to judge, whose pairs alone are told of."""
+    judged = range(int(fold_N.max()) + 1) if judged is None else judged
+    folds, outside = len(judged), fold_N[:, None] != np.array(judged)
+    row = np.flatnonzero((fold_N >= judged.start) & (fold_N < judged.stop))
+    column = fold_N[row] - judged.start
     random = np.random.default_rng(settings.seed)
     base = np.concatenate([outside & (random.random(outside.shape) < BAG) for _ in "ab"], axis=1).astype(np.float32)
     everyone = np.concatenate([outside, outside], axis=1)
@@ -221,7 +225,7 @@ def _rounds(frame: Frame, fold_N: np.ndarray, rate: float, strength: float, sett
         heads = pair_heads.fit(frame, keep, np.full(2 * folds, strength), start=heads)
         margin = pair_heads.margins(frame, heads)
         kept = margin >= thresholds(margin, everyone, rate * min(1.0, (number + 1) / settings.warm))
-        own, other = (row, fold_N), (row, fold_N + folds)
+        own, other = (row, column), (row, column + folds)
         rounds.append(Round(margin[own], margin[other], kept[own] * 0.5 + kept[other] * 0.5))
         chosen = kept if settings.reviewer == "self" else np.roll(kept, folds, axis=1)
         keep = base * chosen
@@ -251,8 +255,11 @@ def _with_related(
     level, strength = _tune_related(given, frame, rate, strength, settings)
     frame = frame._replace(sides_N2=given.sides_N2, level=level)
     fold = couple_folds(given.sides_N2, 2 * settings.folds, settings.seed)
-    last = _rounds(frame, fold, rate, strength, settings)[-1]
-    margin = (last.margin_a + last.margin_b) / 2
+    margin = np.zeros(len(fold), dtype=np.float32)
+    for begin in range(0, 2 * settings.folds, settings.folds):  # a part of the folds at a time, for the sake of memory
+        judged = range(begin, begin + settings.folds)
+        last = _rounds(frame, fold, rate, strength, settings, judged)[-1]
+        margin[np.isin(fold, judged)] = (last.margin_a + last.margin_b) / 2
     anew = estimate(margin, given.groups_N, settings.seed)
     return (margin, anew, level) if anew.likelihood > noise.likelihood else best
 

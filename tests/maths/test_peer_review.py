@@ -221,3 +221,12 @@ def test_no_held_out_label_is_flipped_and_groups_stay_whole() -> None:
     wrong = noise_bench.plant(given, held, "symmetric", 0.4, None, 0)
     assert not (wrong & held).any() and 0.3 < wrong[~held].mean() < 0.5
     assert all(len(set(held[given.groups_N == group].tolist())) == 1 for group in np.unique(given.groups_N))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_features_that_say_nothing_flag_nothing(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sides = np.arange(600).reshape(2, -1)
+    given = comparisons(random.normal(size=(300, 2)).astype(np.float32), np.arange(300) // 2, sides[0], sides[1], [1] * 2)
+    found = review(given, Settings())
+    assert found.noise.low == 0 and not (found.flip_prob > 0.5).any()
