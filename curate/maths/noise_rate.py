@@ -4,8 +4,7 @@ A label is wrong with probability `noise`, whatever the pair; a right one agrees
 the logistic function. So the label is as the margin says with noise + (1 - 2 noise) s(a m): both numbers are read off the
 margins by maximum likelihood. Large margins still contradicted tell the noise; how fast agreement rises tells the scale.
 
-Weak margins tell them hardly apart: labels that agree little with what is known of the pairs may be wrong, or right and hard
-to foretell. Wrong labels are claimed only where the interval of their share leaves out 0.
+Margins that tell labels no better than chance tell neither: whatever rate is likeliest then, no label is called wrong.
 """
 
 from typing import NamedTuple
@@ -13,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 NOISES = np.arange(0.0, 0.495, 0.01)
-SCALES = np.array([0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 12.0])
-"""Of margins divided by their mean size; at 0 they tell nothing of the labels."""
+SCALES = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 12.0])
+"""Of margins divided by their mean size."""
 RESAMPLES = 200
+CHANCE = 6.0
+"""Twice the log-likelihood, nats, by which margins must tell labels better than chance: chi-square, two numbers, 5 in 100."""
 CLUSTERS = 2000
 """Most parts that are resampled: more groups than that are put together at random, which leaves the spread as it is."""
 TINY = 1e-9
@@ -39,7 +40,7 @@ class Noise(NamedTuple):
 def estimate(margins_N: np.ndarray, groups_N: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Noise:
     """The noise among labels with these out-of-fold margins. groups_N: rows that share a group are resampled together.
 
-    Where no noise at all is within the interval, too, none is claimed: the rate is 0, `high` tells how much there may be.
+    Where the margins tell labels no better than chance, the rate is 0 and the interval all of [0, 0.49].
     Without resamples it is the likeliest rate, and there is no interval.
     """
     unit = float(np.abs(margins_N).mean()) or 1.0
@@ -54,8 +55,8 @@ def estimate(margins_N: np.ndarray, groups_N: np.ndarray, seed: int = 0, resampl
     drawn = np.stack([np.bincount(random.integers(parts, size=parts), minlength=parts) for _ in range(resamples)])
     rates = NOISES[(drawn @ sums_GQ).argmax(axis=1) // len(SCALES)]
     low, high = np.quantile(rates, [0.025, 0.975])
-    if low <= 0:
-        rate, scale = 0.0, float(SCALES[sums_GQ.sum(axis=0)[: len(SCALES)].argmax()])
+    if 2 * len(margins_N) * (likelihood + np.log(2)) < CHANCE:
+        return Noise(0.0, 0.0, float(NOISES[-1]), scale, unit, likelihood)
     return Noise(rate, float(min(low, rate)), float(max(high, rate)), scale, unit, likelihood)
 
 

@@ -26,6 +26,8 @@ NEAR = 10.0
 """Largest ratio of the strength beside levels, or of its inverse, to the strength chosen for heads without them."""
 BAG = 0.9
 """Share of the training pairs each reviewer is given: what makes the two differ."""
+DRAWS = 4
+"""Most draws of folds over which margins that weigh related labels are averaged; of many pairs one tells as much."""
 TUNING_PAIRS = 20_000
 UNREADABLE = 0.45
 """Noise above which labels hardly tell anything: such an estimate is no ground for trimming further."""
@@ -254,12 +256,14 @@ def _with_related(
     rate = min(noise.rate if settings.noise is None else rate, UNREADABLE)
     level, strength = _tune_related(given, frame, rate, strength, settings)
     frame = frame._replace(sides_N2=given.sides_N2, level=level)
-    fold = couple_folds(given.sides_N2, 2 * settings.folds, settings.seed)
-    margin = np.zeros(len(fold), dtype=np.float32)
-    for begin in range(0, 2 * settings.folds, settings.folds):  # a part of the folds at a time, for the sake of memory
-        judged = range(begin, begin + settings.folds)
-        last = _rounds(frame, fold, rate, strength, settings, judged)[-1]
-        margin[np.isin(fold, judged)] = (last.margin_a + last.margin_b) / 2
+    draws = int(np.clip(TUNING_PAIRS // len(given.groups_N), 1, DRAWS))
+    margin = np.zeros(len(given.groups_N), dtype=np.float32)
+    for seed in range(settings.seed, settings.seed + draws):
+        fold = couple_folds(given.sides_N2, 2 * settings.folds, seed)
+        for begin in range(0, 2 * settings.folds, settings.folds):  # a part of the folds at a time, for the sake of memory
+            judged = range(begin, begin + settings.folds)
+            last = _rounds(frame, fold, rate, strength, settings, judged)[-1]
+            margin[np.isin(fold, judged)] += (last.margin_a + last.margin_b) / (2 * draws)
     anew = estimate(margin, given.groups_N, settings.seed)
     return (margin, anew, level) if anew.likelihood > noise.likelihood else best
 

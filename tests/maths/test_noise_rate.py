@@ -38,16 +38,8 @@ def test_pairs_of_one_group_count_as_one() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_margins_that_tell_nothing_of_the_labels_claim_no_noise(seed: int) -> None:
     noise = estimate(np.random.default_rng(seed).normal(size=500), np.arange(500))
-    assert (noise.rate, noise.low) == (0, 0)
+    assert (noise.rate, noise.low, noise.high) == (0, 0, pytest.approx(0.49))
     assert not flip_probability(np.array([-9.0, 9.0]), noise).any()
-
-
-def test_what_may_be_hard_to_foretell_is_not_called_wrong() -> None:
-    random = np.random.default_rng(0)
-    margin = random.normal(size=300)
-    right = random.random(300) < 1 / (1 + np.exp(-np.abs(margin) / 2))  # no label is wrong: many are all but tossed up
-    noise = estimate(np.where(right, np.abs(margin), -np.abs(margin)), np.arange(300))
-    assert noise.rate == 0 and noise.high > 0.05
 
 
 def test_wrong_labels_that_few_margins_tell_for_sure_are_claimed() -> None:
