@@ -306,8 +306,19 @@ class Run:
         self.watch.finished(stage, seconds, False)
         for told in said_of(self.store, stage):
             self.watch.said(told)
+        self._tell_final_errors(step, counts)
         self._check_errors(step, counts)
         return stage
+
+    def _tell_final_errors(self, step: Step, counts: dict[str, Any]) -> None:
+        """Rows that have no usable answer, which the next run does not ask again."""
+        if errors := counts.get("final_errors"):
+            rows = max(counts["rows_in"], counts["made"] or 0)
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in errors.items())
+            self.watch.said(
+                f"{step.operator.name}: {sum(errors.values()):,} of {rows:,} rows have no usable answer ({kinds}), and asking "
+                "the same again would bring none"
+            )
 
     def _check_errors(self, step: Step, counts: dict[str, Any]) -> None:
         """Stop before later steps and publishing if too many rows have no answer."""
@@ -566,15 +577,24 @@ def add_counts(counts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for count in counts:
         dropped.update(count["dropped"])
     made = [count["made"] for count in counts if count["made"] is not None]
-    errors: Counter[str] = Counter()
+    return (
+        _kinds("errors", counts)
+        | _kinds("final_errors", counts)
+        | {
+            "rows_in": sum(count["rows_in"] for count in counts),
+            "kept": sum(count["kept"] for count in counts),
+            "made": sum(made) if made else None,
+            "dropped": dict(sorted(dropped.items())),
+        }
+    )
+
+
+def _kinds(name: str, counts: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Rows with errors, by kind, of all shards together; nothing where there are none."""
+    found: Counter[str] = Counter()
     for count in counts:
-        errors.update(count.get("errors", {}))
-    return ({"errors": dict(sorted(errors.items()))} if errors else {}) | {
-        "rows_in": sum(count["rows_in"] for count in counts),
-        "kept": sum(count["kept"] for count in counts),
-        "made": sum(made) if made else None,
-        "dropped": dict(sorted(dropped.items())),
-    }
+        found.update(count.get(name, {}))
+    return {name: dict(sorted(found.items()))} if found else {}
 
 
 def run_recipe(recipe: Recipe, root: Path | str, **options: Any) -> Done:

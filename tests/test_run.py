@@ -160,3 +160,16 @@ def test_a_field_that_no_row_has_is_named_with_the_nearest_one(tmp_path: Path) -
         DataError, match=r"rows\.jsonl: no row has the field 'modle' that the recipe maps; did you mean 'model'\?"
     ):
         run(path, "source.columns.model=modle")
+
+
+def test_answers_that_asking_again_would_not_bring_are_told(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listens(Silence):
+        def said(self, text: str) -> None:
+            said.append(text)
+
+    path = recipe(tmp_path, "\n  - judge: {model: m, rubric: helpfulness}\n")
+    path.write_text(path.read_text() + "models:\n  m: {backend: fake, name: f, options: {refuse_share: 1.0}}\n")
+    run_recipe(read_recipe(path), tmp_path / "store", watch=Listens())
+    assert any("judge: 60 of 60 rows have no usable answer (refused 60)" in text for text in said)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from curate import tables
 from curate.errors import CurateError, StepError, StoreError
 from curate.ids import digest
-from curate.models.asking import retryable_rows
+from curate.models.asking import final_rows, retryable_rows
 from curate.models.operator import ModelOperator
 from curate.operator import DatasetOperator, Made, Operator, ShardOperator
 from curate.store import arrow
@@ -89,9 +89,10 @@ def _run(store: Store, operator: ShardOperator, grain: Grain, shard: Shard, inde
     with named(operator, index):
         made = operator(unflagged(table, kept))
     if isinstance(operator, ModelOperator):
-        errors = retryable_rows(made.rows if isinstance(made, Made) else made)
+        rows = made.rows if isinstance(made, Made) else made
+        told = {"errors": retryable_rows(rows), "final_errors": final_rows(rows)}
         outcome = save(store, operator, grain, shard, table, kept, made)
-        return replace(outcome, counts=outcome.counts | {"errors": dict(errors)}) if errors else outcome
+        return replace(outcome, counts=outcome.counts | {name: dict(kinds) for name, kinds in told.items() if kinds})
     return save(store, operator, grain, shard, table, kept, made)
 
 

@@ -30,6 +30,15 @@ RETRYABLE = tuple(sorted({"rate_limit", "timeout", "connection", "server", "bad_
 
 def retryable_rows(table: pa.Table) -> Counter[str]:
     """Rows that hold an error another run may mend, by its kind. Looks through every score and vote of the table."""
+    return _error_rows(table, True)
+
+
+def final_rows(table: pa.Table) -> Counter[str]:
+    """Rows that hold an error which asking again would not mend, by its kind: request, refused, an unreadable verdict."""
+    return _error_rows(table, False)
+
+
+def _error_rows(table: pa.Table, retryable: bool) -> Counter[str]:
     kinds: Counter[str] = Counter()
     seen = np.zeros(table.num_rows, dtype=bool)
     for name in table.column_names:
@@ -41,10 +50,11 @@ def retryable_rows(table: pa.Table) -> Counter[str]:
             continue
         parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
         kind = pc.struct_field(pc.extract_regex(errors, r"^(?P<kind>[a-z_]+)(?::|$)"), "kind")
-        wanted = pc.fill_null(pc.is_in(kind, pa.array(RETRYABLE)), False).to_numpy(zero_copy_only=False)
+        mends = pc.fill_null(pc.is_in(kind, pa.array(RETRYABLE)), False).to_numpy(zero_copy_only=False)
+        wanted = mends if retryable else pc.is_valid(errors).to_numpy(zero_copy_only=False) & ~mends
         rows, first = np.unique(parents[wanted], return_index=True)
         fresh = ~seen[rows]
-        kinds.update(kind.filter(pa.array(wanted)).take(pa.array(first[fresh])).to_pylist())
+        kinds.update(pc.fill_null(kind.filter(pa.array(wanted)).take(pa.array(first[fresh])), "other").to_pylist())
         seen[rows] = True
     return kinds
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from curate import tables
-from curate.models.asking import Reply, retryable_rows
+from curate.models.asking import Reply, final_rows, retryable_rows
 from curate.models.fake_writing import CAREFUL, CARELESS, read_quality
 from curate.score.judge import Judge, dealt
 from curate.score.judging import block
@@ -281,10 +281,12 @@ def test_a_completion_of_several_messages_is_shown_whole(bench):
 
 @pytest.mark.parametrize("reply", ["", "7", "Mark: 7", '{"mark": 7}', '{"rationale": "x", "mark": "7"}', "I cannot judge this."])
 def test_what_cannot_be_read_is_null_with_the_raw_reply(bench, reply):
-    [[score]] = scores(Judge(model="judge", structured="json"), bench(judge=lambda request: reply), table(response()))
+    made = Judge(model="judge", structured="json").with_models(bench(judge=lambda request: reply))(table(response()))
+    [[score]] = made["scores"].to_pylist()
     assert score["value"] is None
     assert score["error"].startswith("unparsable: ")
     assert score["rationale"] == (reply or None)
+    assert final_rows(made) == {"unparsable": 1}
 
 
 def test_a_failed_call_is_null_with_its_kind(bench):
@@ -296,7 +298,7 @@ def test_a_failed_call_is_null_with_its_kind(bench):
         (2.0, None),
         (None, "connection: refused"),
     ]
-    assert retryable_rows(made) == {"connection": 1}
+    assert retryable_rows(made) == {"connection": 1} and not final_rows(made)
 
 
 def test_a_response_without_text_is_not_asked_about(bench):
