@@ -12,7 +12,7 @@ from curate.cli.demo import sample_names, sample_truth, say, type_out
 from curate.publish.wording import one_line, share
 from curate.store.versions import Version, Versions, read_version
 
-SURE = 0.8
+SURE = 0.7
 """Probability of a wrong label above which the demo turns a pair."""
 SHOWN = 3
 LINE = 96  # characters of a text that is shown
@@ -27,14 +27,15 @@ source:
   meta: [id, check, language]
 """
 WRONG_LABELS = f"""\
-# Pairs by the given rating, some of their labels turned. peer_review sees measures of the texts, and no rating.
+# Pairs by the given rating, some of their labels turned. peer_review sees measures of the texts, and no rating; and as pairs of
+# an answer share its rating, right or wrong, none is judged by the others (related: apart).
 name: wrong-labels
 {SOURCE}steps:
   - features
   - verify: {{check: auto}}
   - pair: {{by: "given:rating", how: all_gap, min_gap: 3}}
   - inject_noise: {{rate: 0.2, seed: 1}}
-  - peer_review: {{use: ["verify:correct", length, "features:truncated", "features:refusal"], threshold: 1.0}}
+  - peer_review: {{use: ["verify:correct", length, "features:truncated", "features:refusal"], threshold: 1.0, related: apart}}
   - flip: {{by: "peer_review:flip_prob", above: {SURE}}}
 """
 REPEATS = f"""\

@@ -41,7 +41,7 @@ class WrongLabels(PairEmbeddings):
     related: Literal["together", "apart"] = Field(
         default="together",
         description="together: a pair is also judged by the labels of other pairs of its prompt and responses, never its own; "
-        "apart: by other prompts alone.",
+        "apart: by other prompts alone; better where labels come from ratings of single responses: their pairs share the errors.",
     )
     threshold: float = Field(
         default=0.5, ge=0, le=1, description="Pairs whose label is wrong with a larger probability are dropped."

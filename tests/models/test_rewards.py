@@ -213,7 +213,7 @@ def test_heads_are_named_by_option_or_by_the_model(tmp_path: Path) -> None:
 
 
 def test_an_option_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="backend transformers has no truncation; there are heads, max_length, truncate"):
+    with pytest.raises(UsageError, match="backend transformers has no truncation; did you mean truncate"):
         local_model(spec(tmp_path, truncation=True), "reward")
     tiny.decoder(tmp_path)
     with pytest.raises(UsageError, match="options, truncate: one of left, right, never, got 'middle'"):

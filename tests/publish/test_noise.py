@@ -371,7 +371,7 @@ def test_planting_is_not_told_as_the_making_of_a_pair(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after", [[], [Goal(name="goal", by="rm")]])
 def test_the_story_of_a_pair_begins_with_what_was_paired(tmp_path: Path, after: list[Operator]) -> None:
     """Whatever was planted, turned or made a goal since: good (9) over fair or bad, and a margin above 0."""
-    pairing, planting = Pair(name="pair", by="rm", how="all_gap"), InjectNoise(name="plant", rate=0.5, seed=3)
+    pairing, planting = Pair(name="pair", by="rm", how="all_gap"), InjectNoise(name="plant", rate=0.2, seed=3)
     flipping = Flip(name="flip", by="review:flip_prob", above=0.3)
     review = PeerReview(name="review", use=["length"], threshold=1.0)
     given = [answer(f"{n}?", text, mark) for n in range(40) for text, mark in (("a long answer" + "!" * n, 9), ("short", 1))]
