@@ -15,9 +15,8 @@ NOISES = np.arange(0.0, 0.495, 0.01)
 SCALES = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 12.0])
 """Of margins divided by their mean size."""
 RESAMPLES = 200
-CHANCE = 10.0
-"""Twice the log-likelihood, nats, by which margins must tell labels better than chance: chi-square of two numbers at 5 in 100,
-shared by some eight settings of which the likeliest was chosen."""
+CHANCE = 6.0
+"""Twice the log-likelihood, nats, by which margins must tell labels better than chance: chi-square, two numbers, 5 in 100."""
 CLUSTERS = 2000
 """Most parts that are resampled: more groups than that are put together at random, which leaves the spread as it is."""
 TINY = 1e-9
